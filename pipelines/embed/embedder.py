@@ -1,0 +1,42 @@
+"""The Embedder seam: texts and their role in, vectors out. Knows no documents, parts or stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.space import ObservedMaker, Space
+
+Vectors = NDArray[np.float32]
+Role = Literal["document", "query"]
+
+
+class Embedder(Protocol):
+    """Construct once per process (it loads the model); call many times from one thread."""
+
+    space: Space
+    maker: ObservedMaker
+
+    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
+        """float32[len(texts), dimensions], row i for texts[i].
+
+        Texts longer than ``space.max_tokens`` are cut there, as the model does; whoever cares counts
+        tokens first. The same texts in the same call give the same bits for one Maker: an embedder cuts
+        them into batches by ``batch_tokens`` and length alone.
+        """
+
+
+class Tokenizer(Protocol):
+    """The model's own tokenizer."""
+
+    digest: str
+    special_tokens: int  # added to every input
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Character span [start, end) of each token of ``text``, without special tokens, in order."""
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special tokens included, before any truncation."""

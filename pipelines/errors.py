@@ -1,0 +1,65 @@
+"""Every error Backhaul raises on purpose, with the exit code the command line gives it.
+
+BackhaulError                1   failed, resumable
+├── SettingsError            2   wrong usage or settings
+├── GateRefused              3   a gate or limit refused
+│   ├── SpaceMismatch        3   vectors of two Spaces would have been mixed
+│   └── NewerFormat          3   written by a later version of Backhaul
+├── StoreError               1   the object store refused or could not be reached
+│   ├── NotFound             1
+│   ├── Denied               1
+│   └── SourceChanged        1   an object differs from the frozen listing
+├── TargetError              1   the index refused or could not be reached
+│   └── AliasMoved           1   a compare-and-swap lost against another release
+└── Interrupted             75   told to stop; resumable, not a failure
+"""
+
+from __future__ import annotations
+
+
+class BackhaulError(Exception):
+    exit_code = 1
+
+
+class SettingsError(BackhaulError):
+    exit_code = 2
+
+
+class GateRefused(BackhaulError):
+    exit_code = 3
+
+
+class SpaceMismatch(GateRefused):
+    pass
+
+
+class NewerFormat(GateRefused):
+    pass
+
+
+class StoreError(BackhaulError):
+    pass
+
+
+class NotFound(StoreError):
+    pass
+
+
+class Denied(StoreError):
+    pass
+
+
+class SourceChanged(StoreError):
+    pass
+
+
+class TargetError(BackhaulError):
+    pass
+
+
+class AliasMoved(TargetError):
+    pass
+
+
+class Interrupted(BackhaulError):
+    exit_code = 75

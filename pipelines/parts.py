@@ -1,0 +1,212 @@
+"""A part: one content-addressed Parquet file of a partition. The checkpoint unit.
+
+Knows columns, bytes and names; knows no embedder, index or engine.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.digest import FORMAT, canonical_json, check_format, digest_bytes
+from pipelines.document import Chunk, row_digest
+from pipelines.embed.embedder import Vectors
+from pipelines.errors import GateRefused, NotFound
+from pipelines.space import ObservedMaker, Space
+from pipelines.store import Store
+
+_TEXT_FIELDS = [
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("document_id", pa.string(), nullable=False),
+    pa.field("tenant", pa.string()),
+    pa.field("uri", pa.string(), nullable=False),
+    pa.field("title", pa.string(), nullable=False),
+    pa.field("doc_type", pa.string()),
+    pa.field("date", pa.string()),
+    pa.field("metadata", pa.string(), nullable=False),  # canonical JSON object
+    pa.field("ordinal", pa.int32(), nullable=False),
+    pa.field("text", pa.string(), nullable=False),
+    pa.field("start", pa.int64(), nullable=False),
+    pa.field("end", pa.int64(), nullable=False),
+    pa.field("tokens", pa.int32(), nullable=False),
+    pa.field("position", pa.string(), nullable=False),  # "key@offset", for messages about duplicates
+    pa.field("input_digest", pa.binary(32), nullable=False),
+    pa.field("row_digest", pa.binary(32), nullable=False),
+]
+# A vector is one FIXED_LEN_BYTE_ARRAY of little-endian float32: it reads back as one flat buffer,
+# where list<float> pays for levels per element.
+SCHEMA_FIELDS = (*(f.name for f in _TEXT_FIELDS), "vector")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """``sha256`` names the file. ``content`` covers its row digests, ``vectors`` its row digests and bits."""
+
+    number: int
+    sha256: str
+    rows: int
+    documents: int
+    tokens: int
+    bytes: int
+    content: str
+    vectors: str
+    maker: str
+    reproducible: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def part_key(run_id: str, partition_id: str, number: int, sha256: str) -> str:
+    return f"runs/{run_id}/parts/{partition_id}/{number:06d}-{sha256}.parquet"
+
+
+def part_table(chunks: Sequence[Chunk], vectors: Vectors) -> pa.Table:
+    """Columns of SCHEMA_FIELDS; vectors is float32[len(chunks), dimensions]."""
+    rows = [chunk.row() for chunk in chunks]
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
+    columns["metadata"] = [canonical_json(row["metadata"]).decode() for row in rows]
+    columns["position"] = [str(chunk.document.position) for chunk in chunks]
+    columns["input_digest"] = [bytes.fromhex(chunk.input_digest) for chunk in chunks]
+    columns["row_digest"] = [bytes.fromhex(row_digest(row)) for row in rows]
+    arrays = [pa.array(columns[f.name], type=f.type) for f in _TEXT_FIELDS]
+    return pa.table([*arrays, _vector_column(vectors)], schema=_schema(vectors.shape[1]))
+
+
+def write_part(store: Store, run_id: str, partition_id: str, number: int, table: pa.Table,
+               space: Space, maker: ObservedMaker) -> Part:  # fmt: skip
+    """One PutObject under the digest of its own bytes: writing it twice is harmless."""
+    metadata = {"format": FORMAT, "space": space.to_json(), "maker": maker.to_json(), "dtype": "float32"}
+    buffer = io.BytesIO()
+    pq.write_table(
+        table.replace_schema_metadata({"backhaul": canonical_json(metadata)}),
+        buffer,
+        row_group_size=2048,
+        compression="zstd",
+        use_dictionary=["tenant", "doc_type"],
+        write_statistics=False,
+    )
+    data = buffer.getvalue()
+    part = _describe(number, data, table, maker.to_json())
+    store.put(part_key(run_id, partition_id, number, part.sha256), data)
+    return part
+
+
+def read_part(store: Store, run_id: str, partition_id: str, part: Part) -> pa.Table:
+    """The part's table, after checking its bytes against its name.
+
+    Raises:
+        NotFound: a receipt names a part that is gone.
+        GateRefused: the bytes are not those that were written.
+    """
+    key = part_key(run_id, partition_id, part.number, part.sha256)
+    data = store.get(key)
+    if digest_bytes(data) != part.sha256:
+        raise GateRefused(f"{store.uri}/{key} is damaged: its bytes do not match its name. Restore it, or run with --replan.")
+    return _read(data, f"{store.uri}/{key}")
+
+
+def read_columns(store: Store, run_id: str, partition_id: str, part: Part, columns: Sequence[str]) -> pa.Table:
+    """Some columns of a part, without checking its bytes (readers that check use ``read_part``)."""
+    data = store.get(part_key(run_id, partition_id, part.number, part.sha256))
+    return _parquet(data).read(list(columns), use_threads=False)
+
+
+def find_part(store: Store, run_id: str, partition_id: str, number: int, chunks: Sequence[Chunk],
+              candidates: Sequence[str], space: Space) -> tuple[Part, pa.Table] | None:  # fmt: skip
+    """A part that an earlier attempt left: its bytes match its name, and its rows and inputs are exactly ``chunks``.
+
+    ``candidates`` are the keys found in the partition's folder; of several good ones the smallest name wins.
+    """
+    prefix = part_key(run_id, partition_id, number, "").removesuffix(".parquet")
+    inputs = [bytes.fromhex(chunk.input_digest) for chunk in chunks]
+    rows = [bytes.fromhex(row_digest(chunk.row())) for chunk in chunks]
+    for key in sorted(key for key in candidates if key.startswith(prefix)):
+        try:
+            data = store.get(key)
+        except NotFound:
+            continue
+        if digest_bytes(data) != key.removeprefix(prefix).removesuffix(".parquet"):
+            continue
+        table = _read(data, key)
+        metadata = part_metadata(table)
+        if (metadata["space"] == space.to_json() and table["input_digest"].to_pylist() == inputs
+                and table["row_digest"].to_pylist() == rows):  # fmt: skip
+            return _describe(number, data, table, metadata["maker"]), table
+    return None
+
+
+def part_metadata(table: pa.Table) -> dict[str, Any]:
+    return dict(orjson.loads((table.schema.metadata or {})[b"backhaul"]))
+
+
+def vectors_of(table: pa.Table) -> Vectors:
+    """float32[rows, dimensions] of a part's vector column; one copy at most, no per-element work."""
+    column = table["vector"].combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks)
+    width = column.type.byte_width
+    buffer = column.buffers()[1]
+    flat = np.frombuffer(buffer, dtype="<f4", offset=column.offset * width, count=len(column) * width // 4)
+    return flat.reshape(len(column), width // 4)
+
+
+def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows as ``Chunk.row`` gave them (metadata parsed), vectors and digests left out."""
+    names = [name for name in table.column_names if name not in ("vector", "input_digest", "position")]
+    for row in table.select(names).to_pylist():
+        row["metadata"] = orjson.loads(row["metadata"])
+        row["row_digest"] = row["row_digest"].hex()
+        yield row
+
+
+def bits_digest(table: pa.Table) -> str:
+    """SHA-256 over row digests and the vectors' bits, in row order."""
+    return digest_bytes(b"".join(table["row_digest"].to_pylist()) + vectors_of(table).tobytes())
+
+
+def rows_digest(table: pa.Table) -> str:
+    """SHA-256 over the row digests, in row order."""
+    return digest_bytes(b"".join(table["row_digest"].to_pylist()))
+
+
+def _describe(number: int, data: bytes, table: pa.Table, maker: dict[str, Any]) -> Part:
+    return Part(
+        number=number,
+        sha256=digest_bytes(data),
+        rows=table.num_rows,
+        documents=table["ordinal"].to_pylist().count(0),
+        tokens=sum(table["tokens"].to_pylist()),
+        bytes=len(data),
+        content=rows_digest(table),
+        vectors=bits_digest(table),
+        maker=digest_bytes(canonical_json(maker)),
+        reproducible=bool(maker["reproducible"]),
+    )
+
+
+def _read(data: bytes, uri: str) -> pa.Table:
+    table = _parquet(data).read(use_threads=False)
+    check_format(part_metadata(table).get("format"), uri)
+    return table
+
+
+def _parquet(data: bytes) -> pq.ParquetFile:
+    # Not pq.read_table: its threads abort a process that exits soon after (seen with pyarrow 26.0.1).
+    return pq.ParquetFile(pa.BufferReader(data))
+
+
+def _vector_column(vectors: Vectors) -> pa.Array:
+    flat = np.ascontiguousarray(vectors, dtype="<f4")
+    return pa.Array.from_buffers(pa.binary(flat.shape[1] * 4), len(flat), [None, pa.py_buffer(flat)])
+
+
+def _schema(dimensions: int) -> pa.Schema:
+    return pa.schema([*_TEXT_FIELDS, pa.field("vector", pa.binary(dimensions * 4), nullable=False)])

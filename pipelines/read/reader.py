@@ -1,0 +1,78 @@
+"""The Reader seam: the records of one slice of an object. Knows one format; knows no documents' meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.document import Position
+from pipelines.partition import Slice
+from pipelines.store import StorageSettings, Store
+
+Format = Literal["jsonl", "csv", "tsv", "parquet", "text", "markdown"]
+
+
+class FieldsSettings(BaseModel):
+    """Which field of a record holds what. ``id`` null: the relative key and the record's offset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str | None = "id"
+    title: str | None = "title"
+    text: str = "text"
+    uri: str | None = None
+    doc_type: str | None = None
+    date: str | None = None
+    tenant: str | None = None
+    metadata: tuple[str, ...] = ()
+
+
+class SourceSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uri: str
+    format: Format = "jsonl"
+    include: tuple[str, ...] = ("**",)
+    exclude: tuple[str, ...] = ()
+    on_duplicate: Literal["fail", "first"] = "fail"
+    fields: FieldsSettings = FieldsSettings()
+    storage: StorageSettings = StorageSettings()
+    max_document_bytes: int = Field(16 << 20, ge=1024)  # stored bytes of one record
+    quoted_newlines: bool = True  # csv/tsv: true forbids cutting objects into ranges
+    encoding: Literal["utf-8"] = "utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One parsed record: a mapping of field names, as the format gives it."""
+
+    position: Position
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A record that could not be parsed. ``cause`` is a short fixed word (see pipelines.rejects), ``reason``
+    says what was found; ``sample`` is at most 200 characters of it, for the rejects file."""
+
+    position: Position
+    cause: str
+    reason: str
+    sample: str = ""
+
+
+class Reader(Protocol):
+    """Streams in bounded memory: never more than one record of ``max_document_bytes`` plus a few blocks."""
+
+    cuttable: bool  # whether a big object may be cut into ranges
+
+    def read(self, store: Store, piece: Slice) -> Iterator[Record | Broken]:
+        """Records whose first byte (row group) lies in the slice, in order.
+
+        Reads are conditional on the listed ETag. Raises SourceChanged when the object differs from the
+        listing or is gone; anything wrong *inside* an object is yielded as Broken, and what follows is read
+        where the format allows it (a corrupt gzip or truncated Parquet ends with one Broken).
+        """

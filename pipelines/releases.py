@@ -1,0 +1,48 @@
+"""The numbered release records of a corpus on one target, in the object store.
+
+On LanceDB the newest record *is* the alias; on OpenSearch the alias is the truth and records follow it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+
+import orjson
+
+from pipelines.digest import canonical_json
+from pipelines.store import Created, Store
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRecord:
+    number: int
+    generation: str
+    previous: str | None
+    at_ms: int
+
+
+class ReleaseLog:
+    def __init__(self, store: Store, corpus: str) -> None:
+        self._store = store
+        self._corpus = corpus
+
+    def newest(self, target_id: str) -> ReleaseRecord | None:
+        """The record with the highest number."""
+        keys = sorted(found.key for found in self._store.list(self._folder(target_id)))
+        return ReleaseRecord(**orjson.loads(self._store.get(keys[-1]))) if keys else None
+
+    def all(self, target_id: str) -> list[ReleaseRecord]:
+        """Oldest first."""
+        keys = sorted(found.key for found in self._store.list(self._folder(target_id)))
+        return [ReleaseRecord(**orjson.loads(self._store.get(key))) for key in keys]
+
+    def append(self, target_id: str, generation: str, *, after: ReleaseRecord | None) -> ReleaseRecord | None:
+        """Create the record that follows ``after`` (None: the first). None when another release took the number."""
+        number = after.number + 1 if after else 1
+        record = ReleaseRecord(number, generation, after.generation if after else None, int(time.time() * 1000))
+        created = self._store.create(f"{self._folder(target_id)}{number:08d}.json", canonical_json(asdict(record)))
+        return record if created is Created.WON else None
+
+    def _folder(self, target_id: str) -> str:
+        return f"corpora/{self._corpus}/releases/{target_id}/"

@@ -1,0 +1,41 @@
+"""The Splitter seam: a text in, spans out. Knows no documents and no template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pipelines.document import Span
+
+Method = Literal["none", "tokens", "sentences", "recursive"]
+TokenSpans = Callable[[str], list[tuple[int, int]]]
+
+
+class SplitSettings(BaseModel):
+    """``max_tokens`` bounds the whole embedded input: template, title and special tokens included."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method = "tokens"
+    max_tokens: int = Field(256, ge=16)
+    overlap_tokens: int = Field(32, ge=0)
+    template: str = "{title} {text}"
+
+    @model_validator(mode="after")
+    def _fits(self) -> SplitSettings:
+        if self.method != "none" and self.overlap_tokens * 2 > self.max_tokens:
+            raise ValueError("overlap_tokens may be at most half of max_tokens")
+        if "{text}" not in self.template:
+            raise ValueError("template must contain {text}")
+        return self
+
+
+class Splitter(Protocol):
+    def split(self, text: str, budget_tokens: int) -> list[Span]:
+        """Spans of ``text`` in order, none empty or all whitespace, each of at most ``budget_tokens`` tokens.
+
+        Together they cover every character that is not whitespace. Deterministic. Method ``none`` gives
+        one span and ignores the budget.
+        """

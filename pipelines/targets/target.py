@@ -1,0 +1,166 @@
+"""The IndexTarget seam: one index per generation, written once, searched, made live by an alias.
+
+A target knows rows, mappings and its own client; it knows no runs, parts, receipts or engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.embed.embedder import Vectors
+
+
+class IndexSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: Literal["opensearch", "lancedb"] = "lancedb"
+    url: str | None = None  # OpenSearch: https://host:port; LanceDB: a folder or s3 uri, default <root>/lancedb
+    analyzer: str = "english"
+    shards: int = Field(1, ge=1)
+    replicas: int = Field(1, ge=0)
+    m: int = Field(16, ge=2)  # HNSW: links per node
+    ef_construction: int = Field(128, ge=8)
+    ef_search: int = Field(128, ge=8)
+    keep_releases: int = Field(3, ge=1)
+    max_bulk_bytes: int = Field(8 << 20, ge=1 << 16)
+    max_dead_letters: int = Field(0, ge=0)
+    region: str | None = None  # signs requests with SigV4 when set
+    service: Literal["es", "aoss"] = "es"
+    verify_certs: bool = True
+    ca_certs: str | None = None
+
+    def deciding(self) -> dict[str, Any]:
+        """What makes another generation of the same run: mapping and index settings, not limits or address."""
+        return self.model_dump(include={"target", "analyzer", "shards", "replicas", "m", "ef_construction"})
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What a generation says of itself (``_meta`` of the mapping): it is recognised by this, never by name."""
+
+    corpus: str
+    run_id: str
+    space: dict[str, Any]
+    metadata_fields: tuple[str, ...]
+    format: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    name: str
+    uuid: str  # the index's own identity: a generation dropped and made again has another
+    rows: int
+    meta: Meta
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A row the index refused for good, with the error type and reason it gave."""
+
+    id: str
+    document_id: str
+    cause: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    rows: int
+    dead: tuple[DeadLetter, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One request of a batch: ``text`` for lexical, ``vector`` for vector (``exact`` scores every row)."""
+
+    text: str | None = None
+    vector: np.ndarray[Any, np.dtype[np.float32]] | None = None
+    exact: bool = False
+    k: int = 10
+    filters: tuple[tuple[str, str], ...] = ()  # (field, value): doc_type, tenant, document_id, partition
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A row of an index; higher ``score`` is better, comparable within one answer only."""
+
+    id: str
+    document_id: str
+    score: float
+    text: str
+    title: str = ""
+    uri: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedRows:
+    """A page of a scan: ``rows[i]`` holds the fields of ``Chunk.row`` plus ``partition``, ``number`` and the
+    stored ``row_digest``; ``vectors[i]`` is float32[dimensions], exactly as the index returns it."""
+
+    rows: list[dict[str, Any]]
+    vectors: Vectors
+
+
+class IndexTarget(Protocol):
+    """Every method raises TargetError naming the url, the cause and the next command.
+
+    Batches given to ``load`` are Arrow tables with the columns of a part (pipelines.parts.SCHEMA_FIELDS)
+    plus ``partition`` (string) and ``number`` (int64, row number within the partition).
+    """
+
+    id: str  # the cluster's uuid, or "lancedb"
+    max_writers: int | None  # None: as many as the engine has
+    exact_vectors: bool  # True when vectors come back bit for bit
+
+    def create(self, name: str, meta: Meta, dimensions: int) -> Generation:
+        """Make the generation, or return the one of this name after checking that its meta and mapping are
+        equal. A half-made one (killed in the middle) is completed."""
+
+    def find(self, name: str) -> Generation | None: ...
+
+    def generations(self, corpus: str) -> list[Generation]:
+        """Every generation whose meta names ``corpus``, live or not, by name."""
+
+    def begin_load(self, name: str) -> None:
+        """Set the load profile (refresh off, replicas 0). Safe to repeat."""
+
+    def load(self, name: str, batches: Iterable[pa.Table]) -> Loaded:
+        """Write rows under their chunk id. Repeating it is harmless. Durable and visible to ``count`` on return.
+
+        Raises TargetError at once for what no retry mends, at the deadline for what did not mend.
+        """
+
+    def finish_load(self, name: str) -> None:
+        """Build indices, merge, restore refresh and replicas, warm. Safe to repeat."""
+
+    def count(self, name: str, partition: str | None = None) -> int: ...
+
+    def scan(self, name: str, partition: str) -> Iterator[ScannedRows]:
+        """Every row of one partition, by ``number``, in bounded memory."""
+
+    def partitions(self, name: str) -> dict[str, int]:
+        """Rows per partition id, strangers included."""
+
+    def delete(self, name: str, ids: Sequence[str]) -> None: ...
+
+    def search(self, name: str, queries: Sequence[Query]) -> list[list[Hit]]:
+        """One list of at most ``k`` hits per query, best first. ``name`` is concrete, never the alias."""
+
+    def live(self, corpus: str) -> str | None:
+        """The generation that the alias ``corpus`` names. Raises TargetError when something else has the name."""
+
+    def move_alias(self, corpus: str, expected: str | None, to: str) -> None:
+        """Compare-and-swap in one call. Raises AliasMoved when the live generation is not ``expected``."""
+
+    def drop(self, name: str) -> None:
+        """Absent is no error; the live one is refused."""
+
+    def describe(self) -> dict[str, str]:
+        """Version, health and capabilities, for ``doctor``. Raises TargetError when unreachable."""
