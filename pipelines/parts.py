@@ -109,7 +109,9 @@ def read_part(store: Store, run_id: str, partition_id: str, part: Part) -> pa.Ta
     key = part_key(run_id, partition_id, part.number, part.sha256)
     data = store.get(key)
     if digest_bytes(data) != part.sha256:
-        raise GateRefused(f"{store.uri}/{key} is damaged: its bytes do not match its name. Restore it, or run with --replan.")
+        raise GateRefused(
+            f"{store.uri}/{key} is damaged: its bytes do not match its name. Restore it, or run with --replan."
+        )
     return _read(data, f"{store.uri}/{key}")
 
 

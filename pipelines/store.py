@@ -230,7 +230,9 @@ def _final_error(reason: str, uri: str) -> StoreError | None:
 
 def _reason(error: BaseException) -> str:
     """The first line of an obstore error; the rest is a debug dump."""
-    return str(error).split("\n\nDebug source", 1)[0].strip().splitlines()[0][:300] if str(error) else type(error).__name__
+    return (
+        str(error).split("\n\nDebug source", 1)[0].strip().splitlines()[0][:300] if str(error) else type(error).__name__
+    )
 
 
 def _object(meta: Any) -> Object:  # Any: obstore's ObjectMeta is a TypedDict of its own

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.partition import Partition
 
-S_contra = TypeVar("S_contra", contravariant=True)
 S = TypeVar("S")
 
 
@@ -33,7 +32,7 @@ class Beat:
     tokens: int
 
 
-class Work(Protocol[S_contra]):
+class Work(Protocol[S]):  # type: ignore[misc]  # S stands in the constructor alone
     """An expensive constructor (one frozen, picklable settings value) and a cheap call.
 
     Between parts a Work calls ``report`` and asks ``stopping``; when told to stop it raises Interrupted
@@ -43,7 +42,7 @@ class Work(Protocol[S_contra]):
     report: Callable[[Any], None]  # Any: a Beat; pipelines does not know this class
     stopping: Callable[[], bool]
 
-    def __init__(self, settings: S_contra) -> None: ...
+    def __init__(self, settings: S) -> None: ...
 
     def __call__(self, partition: Partition) -> dict[str, Any]:
         """The receipt, as JSON. Raises for a failed partition."""
