@@ -1,0 +1,93 @@
+"""How to reach an object store: its settings, and an S3 backend with credentials of the AWS chain.
+
+Knows nothing of keys, retries or what is stored.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+from obstore.store import S3Store
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.errors import Denied, SettingsError
+
+# boto renews temporary credentials ten minutes before they end, and obstore asks again five minutes before
+# this: what is handed over is never held beyond its life (obstore's own default is 30 minutes).
+_CREDENTIALS_TTL = timedelta(minutes=10)
+
+
+class StorageSettings(BaseModel):
+    """How to reach an object store. Credentials come from the AWS chain, never from here.
+
+    ``timeout_s`` bounds the silence of one request, ``deadline_s`` all the tries of one operation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    region: str | None = None
+    endpoint: str | None = None
+    role_arn: str | None = None
+    requester_pays: bool = False
+    anonymous: bool = False
+    timeout_s: float = Field(20.0, gt=0)
+    deadline_s: float = Field(60.0, gt=0)
+
+
+def s3_backend(bucket: str, prefix: str, settings: StorageSettings) -> S3Store:
+    """The obstore backend of ``bucket`` below ``prefix``; nothing is asked of the server yet.
+
+    Raises:
+        Denied: no credentials were found, or the named profile does not exist.
+        SettingsError: the prefix or endpoint cannot be used.
+    """
+    endpoint = settings.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    config: dict[str, Any] = {"region": region, "virtual_hosted_style_request": endpoint is None}
+    if endpoint:
+        config["endpoint"] = endpoint
+    if settings.requester_pays:
+        config["request_payer"] = True
+    if settings.anonymous:
+        config["skip_signature"] = True
+    uri = f"s3://{bucket}/{prefix}".rstrip("/")
+    try:
+        return S3Store(
+            bucket,
+            prefix=prefix or None,
+            client_options={
+                "allow_http": bool(endpoint and endpoint.startswith("http://")),
+                "connect_timeout": f"{min(5.0, settings.timeout_s) * 1000:.0f}ms",
+                "read_timeout": f"{settings.timeout_s * 1000:.0f}ms",
+                # Runs while a slow consumer leaves a stream unread, too: a stream that it ends is resumed.
+                "timeout": "600s",
+            },
+            # One retry policy: ours. obstore's own would hide how often a conditional put was sent.
+            retry_config={"max_retries": 0},
+            credential_provider=None if settings.anonymous else _credentials(settings, region, uri),
+            **config,
+        )
+    except ValueError as error:
+        raise SettingsError(f"{uri}: {str(error).splitlines()[0]}; write s3://bucket/prefix") from error
+
+
+def _credentials(settings: StorageSettings, region: str, uri: str) -> Any:  # Any: boto3 is untyped at this border
+    import boto3
+    from botocore.exceptions import BotoCoreError
+    from obstore.auth.boto3 import Boto3CredentialProvider, StsCredentialProvider
+
+    try:
+        session = boto3.Session(region_name=region)
+        found = session.get_credentials()
+    except BotoCoreError as error:
+        raise Denied(f"{uri}: no AWS credentials could be had ({error}); check AWS_PROFILE") from error
+    if found is None:
+        raise Denied(
+            f"{uri}: no AWS credentials were found; set AWS_PROFILE or AWS_ACCESS_KEY_ID, "
+            "or storage.anonymous: true for a public bucket"
+        )
+    if settings.role_arn:
+        return StsCredentialProvider(session, RoleArn=settings.role_arn, RoleSessionName="backhaul")
+    return Boto3CredentialProvider(session, ttl=_CREDENTIALS_TTL)
