@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.digest import FORMAT, canonical_json, check_format, digest_bytes
-from pipelines.document import Chunk, row_digest
+from pipelines.document import ROW_FIELDS, Chunk, row_digest
 from pipelines.embed.embedder import Vectors
 from pipelines.errors import GateRefused, NotFound
 from pipelines.space import ObservedMaker, Space
@@ -71,7 +71,7 @@ def part_key(run_id: str, partition_id: str, number: int, sha256: str) -> str:
 def part_table(chunks: Sequence[Chunk], vectors: Vectors) -> pa.Table:
     """Columns of SCHEMA_FIELDS; vectors is float32[len(chunks), dimensions]."""
     rows = [chunk.row() for chunk in chunks]
-    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in ROW_FIELDS}
     columns["metadata"] = [canonical_json(row["metadata"]).decode() for row in rows]
     columns["position"] = [str(chunk.document.position) for chunk in chunks]
     columns["input_digest"] = [bytes.fromhex(chunk.input_digest) for chunk in chunks]

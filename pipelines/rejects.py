@@ -52,7 +52,8 @@ class Rejects:
         """The file's key relative to the run, or None when there are no rejects."""
         if not self._lines:
             return None
-        data = b"\n".join(self._lines) + b"\n"
+        # Sorted, because reading runs ahead of embedding in a thread and both reject.
+        data = b"\n".join(sorted(self._lines)) + b"\n"
         name = f"rejects/{stage}/{partition_id}-{digest_bytes(data)}.jsonl"
         store.put(f"runs/{run_id}/{name}", data)
         return name

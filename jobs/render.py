@@ -1,0 +1,151 @@
+"""How a verb's result reads on a terminal. Takes the same value that ``--json`` prints; computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Result = dict[str, Any]
+
+
+def plan(r: Result) -> str:
+    lines = [
+        f"run          {r['run_id']}  (number {r['number']}, {r['how']})",
+        f"partitions   {r['partitions']:,} of {r['objects']:,} objects; {r['embedded_partitions']:,} embedded already",
+        f"documents    about {r['documents_estimated']:,}",
+        f"tokens       about {r['tokens_estimated']:,}",
+        f"parts        about {r['parts_expected']:,}",
+        f"time         about {_hours(r['hours_estimated'])} at {r['tokens_per_second']:,.0f} tokens/s a worker",
+        f"price        about ${r['usd_estimated']:.4f}",
+        f"space        {r['space_fingerprint'][:16]}  ({r['space']['dimensions']} dimensions, "
+        f"{r['space']['pooling']} pooling, {r['space']['max_tokens']} tokens)",
+    ]
+    return "\n".join([*lines, *(f"note         {note}" for note in r["notes"]), "next         backhaul run CONF"])
+
+
+def embed(r: Result) -> str:
+    return (f"run {r['run_id'][:12]}: {r['rows']:,} rows of {r['documents']:,} documents\n"
+            f"content digest {r['content_digest']}\nbytes digest   {r['bytes_digest']}\nnext: backhaul load CONF")  # fmt: skip
+
+
+def load(r: Result) -> str:
+    return f"generation {r['generation']} holds {r['rows']:,} rows\nnext: backhaul verify CONF"
+
+
+def verify(r: Result) -> str:
+    lines = [f"{'passed' if g['passed'] else 'FAILED'}  {g['name']:<8} {g['found']} (wanted {g['wanted']}){_detail(g)}"
+             for g in r["gates"]]  # fmt: skip
+    return "\n".join([f"generation {r['generation']}", *lines, "next: backhaul release CONF"])
+
+
+def release(r: Result) -> str:
+    if not r["changed"]:
+        return f"{r['generation']} is live already"
+    return f"{r['generation']} is live{', before it ' + r['previous'] if r['previous'] else ''}"
+
+
+def run(r: Result) -> str:
+    lost, rejects = r["ledger"]["truncated_tokens"], sum(r["rejects"].values())
+    rate = f", {r['tokens_per_second']:,.0f} tokens/s" if r["tokens_per_second"] else ""
+    return "\n".join([
+        f"{r['generation']} is live{'' if r['released'] else ' already'}: {r['rows']:,} rows of {r['documents']:,} documents",
+        f"embedded {r['partitions_embedded']:,} partitions in this call; {r['seconds']:.1f} s{rate}, ${r['usd']:.4f}",
+        f"rejected records {rejects:,}; tokens cut off by the model's limit {lost:,}",
+        f"card {r['card']}",
+        'next: backhaul query CONF "your question"',
+    ])  # fmt: skip
+
+
+def status(r: Result) -> str:
+    stages = r["stages"]
+    proof = stages["verify"]
+    verified = (
+        "not yet"
+        if proof is None
+        else ("passed" if proof["passed"] else "FAILED") + ("" if proof["current"] else ", stale")
+    )
+    lines = [
+        f"run        {r['run_id']}",
+        f"embed      {stages['embed']['done']:,} of {stages['embed']['total']:,} partitions"
+        + (f", {r['rows']:,} rows" if r["rows"] is not None else ""),
+        f"load       {stages['load']['done']:,} of {stages['load']['total']:,} partitions"
+        + (", finished" if stages["load"]["finished"] else ""),
+        f"verify     {verified}",
+        f"parts      {r['parts_begun']:,} begun, {r['parts_recomputed']:,} of them again",
+        f"failures   {r['failures']:,}" + ("  (backhaul failures CONF)" if r["failures"] else ""),
+        f"live       {r['live']['generation'] if r['live'] else 'nothing yet'}",
+        f"content    {r['content_digest'] or 'no manifest yet'}",
+        f"bytes      {r['bytes_digest'] or 'no manifest yet'}",
+    ]
+    return "\n".join(lines)
+
+
+def failures(r: Result) -> str:
+    if not r["partitions"] and not r["rejects"]:
+        return f"run {r['run_id'][:12]}: no failed partitions and no rejected records"
+    lines = []
+    for group in r["partitions"]:
+        lines.append(f"{group['stage']}: {group['count']} partitions failed: {group['cause']}")
+        lines += [f"    {example['partition']}: {example['message']}" for example in group["examples"]]
+        lines.append(f"    next: {group['next']}")
+    for group in r["rejects"]:
+        lines.append(f"{group['stage']}: {group['count']:,} rejected: {group['cause']} ({group['meaning']})")
+        lines += [f"    {example['at']}: {example['reason']}" for example in group["examples"]]
+    return "\n".join(lines)
+
+
+def retry(r: Result) -> str:
+    if not r["retried"]:
+        return "nothing to retry: no partition failed so; `backhaul status CONF` says what is pending"
+    return "retried " + ", ".join(f"{count} partitions of {stage}" for stage, count in r["retried"].items())
+
+
+def generations(r: Result) -> str:
+    if not r["generations"]:
+        return f"corpus {r['corpus']} has no generation; `backhaul run CONF` makes one"
+    words = {True: "verified", False: "FAILED", None: "not verified"}
+    return "\n".join(f"{'*' if g['live'] else ' '} {g['generation']}  {g['rows']:,} rows  {words[g['verified']]}"
+                     for g in r["generations"])  # fmt: skip
+
+
+def drop(r: Result) -> str:
+    return f"dropped {r['dropped']}"
+
+
+def query(r: Result) -> str:
+    if not r["hits"]:
+        return "no hits"
+    lines = []
+    for rank, hit in enumerate(r["hits"], 1):
+        text = " ".join(hit["text"].split())
+        lines.append(f"{rank:>2}. {hit['title'] or hit['document_id']}  [{hit['document_id']}]  {hit['score']:.4f}")
+        lines.append(f"    {text[:240]}{'…' if len(text) > 240 else ''}")
+    return "\n".join(lines)
+
+
+def evaluate(r: Result) -> str:
+    how = f"{r['mode']}{' exact' if r['exact'] else ''}"
+    return (f"{r['queries']} queries, {how}: nDCG@10 {r['ndcg@10']:.4f}  recall@100 {r['recall@100']:.4f}  "
+            f"MRR@10 {r['mrr@10']:.4f}")  # fmt: skip
+
+
+def doctor(r: Result) -> str:
+    lines = [f"{'ok  ' if check['ok'] else 'BAD '} {check['name']:<9} {check['found']}" for check in r["checks"]]
+    return "\n".join([*lines, "versions  " + ", ".join(f"{name} {found}" for name, found in r["versions"].items())])
+
+
+TEXTS: dict[str, Callable[[Result], str]] = {
+    "plan": plan, "embed": embed, "load": load, "verify": verify, "release": release, "rollback": release,
+    "run": run, "status": status, "failures": failures, "retry": retry, "list": generations, "drop": drop,
+    "query": query, "evaluate": evaluate, "doctor": doctor,
+}  # fmt: skip
+
+
+def _hours(hours: float) -> str:
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
+    return f"{hours * 60:.0f} min" if hours < 1.5 else f"{hours:.1f} h"
+
+
+def _detail(gate: Result) -> str:
+    return f": {gate['detail']}" if gate["detail"] else ""

@@ -1,0 +1,185 @@
+"""One use of Backhaul: the settings, and what they open (store, target, engine), opened when first needed."""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import orjson
+from pipelines.embed.backends import requested_maker, space_of
+
+from jobs.engines.engine import Beat, Done, Engine, Failed, Work, WorkSpec
+from jobs.progress import Progress
+from jobs.settings import Settings
+from pipelines.digest import canonical_json, digest_of
+from pipelines.errors import BackhaulError, GateRefused, NotFound, SettingsError
+from pipelines.partition import Partition
+from pipelines.plan.plan import Plan, find_run, list_runs, read_plan
+from pipelines.releases import ReleaseLog
+from pipelines.space import RequestedMaker, Space
+from pipelines.store import ObjectStore, open_store
+from pipelines.targets.backends import open_target
+from pipelines.targets.target import Generation, IndexTarget
+
+
+class PartitionsFailed(BackhaulError):
+    """Some partitions failed; the others are committed. ``exit_code`` 3 when each was refused by a gate."""
+
+    def __init__(self, stage: str, failures: Sequence[Failed], total: int) -> None:
+        lines = [f"  {f.partition.id}: {f.cause}: {f.message}" for f in failures[:5]]
+        more = [f"  and {len(failures) - 5} more"] if len(failures) > 5 else []
+        super().__init__(
+            "\n".join([f"{stage}: {len(failures)} of {total} partitions failed, the others are done:", *lines, *more,
+                       "`backhaul failures CONF` groups them; after mending the cause, `backhaul retry CONF` runs them again."])
+        )  # fmt: skip
+        if all(failure.exit_code == GateRefused.exit_code for failure in failures):
+            self.exit_code = GateRefused.exit_code
+
+
+class Session:
+    def __init__(self, settings: Settings, *, quiet: bool = False) -> None:
+        self.settings = settings
+        self.quiet = quiet
+
+    @cached_property
+    def store(self) -> ObjectStore:
+        if self.settings.root.startswith("memory://") and self.settings.engine.workers:
+            raise SettingsError("root memory:// lives in one process only; set engine.workers: 0, or another root")
+        return open_store(self.settings.root, self.settings.storage, create=True)
+
+    @cached_property
+    def target(self) -> IndexTarget:
+        self.store  # noqa: B018  # its error comes first
+        s = self.settings
+        return open_target(s.index, s.root, s.storage, s.corpus)
+
+    @cached_property
+    def log(self) -> ReleaseLog:
+        return ReleaseLog(self.store, self.settings.corpus)
+
+    @cached_property
+    def space(self) -> Space:
+        return space_of(self.settings.embed, self.settings.storage)
+
+    @cached_property
+    def maker(self) -> RequestedMaker:
+        return requested_maker(self.settings.embed, self.settings.storage)
+
+    @cached_property
+    def engine(self) -> Engine:
+        from jobs.engines.local import LocalEngine
+
+        return LocalEngine(self.settings.engine)
+
+    @cached_property
+    def deciding(self) -> dict[str, Any]:
+        """What decides rows and vectors: never root, engine, index, limits or credentials."""
+        s = self.settings
+        source = s.source.model_dump(mode="json", exclude={"uri", "storage"})
+        value = {
+            "source": source,
+            "partition": s.partition.model_dump(mode="json"),
+            "split": s.split.model_dump(mode="json"),
+            "rows_per_part": s.embed.rows_per_part,
+            "space": self.space.to_json(),
+            "maker": self.maker.to_json(),
+        }
+        plain: dict[str, Any] = orjson.loads(canonical_json(value))
+        return plain
+
+    def plan(self, run_id: str | None = None) -> Plan:
+        """The run addressed by ``--run``, or the newest whose deciding settings equal these.
+
+        Raises:
+            SettingsError: there is none, with the command that makes one.
+        """
+        corpus = self.settings.corpus
+        if run_id is None:
+            record = find_run(self.store, corpus, self.deciding)
+            if record is None:
+                raise SettingsError(f"corpus {corpus} has no run with these settings; `backhaul run CONF` makes one")
+            run_id = record.run_id
+        else:
+            matches = {r.run_id for r in list_runs(self.store, corpus) if r.run_id.startswith(run_id)}
+            if len(matches) != 1:
+                known = ", ".join(r.run_id[:12] for r in list_runs(self.store, corpus)[-5:]) or "none"
+                raise SettingsError(
+                    f"corpus {corpus} has {len(matches)} runs that begin with {run_id!r}; newest: {known}"
+                )
+            run_id = matches.pop()
+        try:
+            return read_plan(self.store, run_id)
+        except NotFound as error:
+            raise SettingsError(f"run {run_id} has lost its plan ({error}); run with --replan") from error
+
+    def generation_name(self, run_id: str) -> str:
+        return f"{self.settings.corpus}-{run_id[:12]}-{digest_of(self.settings.index.deciding())[:8]}"
+
+    def live(self) -> Generation:
+        """Raises SettingsError when the corpus has no live generation."""
+        name = self.target.live(self.settings.corpus)
+        found = self.target.find(name) if name else None
+        if found is None:
+            raise SettingsError(f"corpus {self.settings.corpus} has no live generation; `backhaul run CONF` makes one")
+        return found
+
+    def say(self, text: str) -> None:
+        """A line about what is going on, on standard error."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def run_partitions(self, stage: str, plan: Plan, pending: Sequence[Partition], work: type[Work[Any]], task: Any,
+                       *, workers: int | None = None, total_rows: int | None = None) -> list[dict[str, Any]]:  # fmt: skip
+        """Run a Work over pending partitions with progress; receipts in the order they ended.
+
+        Raises:
+            PartitionsFailed: after the others are done; each failure is recorded for ``backhaul failures``.
+            Interrupted: told to stop.
+        """
+        receipts, failures = [], []
+        done = len(plan.partitions) - len(pending)
+        with Progress(stage, len(plan.partitions), done, total_rows, quiet=self.quiet) as progress:
+            outcomes = self.engine.run(WorkSpec(work, task), pending, workers=workers, on_beat=progress.beat)
+            for outcome in outcomes:
+                if isinstance(outcome, Done):
+                    receipts.append(outcome.receipt)
+                    self.store.delete([self._failure_key(plan.run_id, stage, outcome.partition.id)])
+                else:
+                    failures.append(outcome)
+                    self._record_failure(plan.run_id, stage, outcome)
+                progress.partition_done()
+        if failures:
+            raise PartitionsFailed(stage, failures, len(plan.partitions))
+        return receipts
+
+    @contextmanager
+    def timed(self, stage: str, run_id: str, facts: dict[str, Any]) -> Iterator[None]:
+        """Keep the seconds of one invocation's stage under ``attempts/``, where facts that differ belong."""
+        began, at_ms = time.monotonic(), int(time.time() * 1000)
+        yield
+        record = {"stage": stage, "seconds": round(time.monotonic() - began, 3), "at_ms": at_ms, **facts}
+        key = f"runs/{run_id}/attempts/driver/{at_ms:013d}-{uuid.uuid4().hex[:8]}.json"
+        self.store.put(key, canonical_json(record))
+
+    def _record_failure(self, run_id: str, stage: str, failed: Failed) -> None:
+        record = {"stage": stage, "partition": failed.partition.id, "cause": failed.cause,
+                  "message": failed.message, "attempts": failed.attempts}  # fmt: skip
+        self.store.put(self._failure_key(run_id, stage, failed.partition.id), canonical_json(record))
+
+    @staticmethod
+    def _failure_key(run_id: str, stage: str, partition_id: str) -> str:
+        return f"runs/{run_id}/failures/{stage}/{partition_id}.json"
+
+
+def invocations(session: Session, run_id: str) -> list[Mapping[str, Any]]:
+    """What ``timed`` kept, oldest first."""
+    keys = sorted(found.key for found in session.store.list(f"runs/{run_id}/attempts/driver/"))
+    return [orjson.loads(session.store.get(key)) for key in keys]
+
+
+__all__ = ["Beat", "PartitionsFailed", "Session", "invocations"]

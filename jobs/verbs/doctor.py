@@ -1,0 +1,105 @@
+"""Doctor: check what a run needs before it needs it, and say how to mend what is wrong."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import psutil
+from pipelines.embed.backends import space_of
+
+from jobs.session import Session
+from pipelines.errors import BackhaulError
+from pipelines.plan.listing import list_source, open_source
+from pipelines.store import Created
+
+_PACKAGES = (
+    "obstore",
+    "pyarrow",
+    "lancedb",
+    "opensearch-py",
+    "onnxruntime",
+    "tokenizers",
+    "torch",
+    "sentence-transformers",
+)
+_WORKER_GB = 1.0  # a worker with the MiniLM model and two parts in flight stays below this
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    name: str
+    ok: bool
+    found: str
+
+
+def examine(session: Session) -> dict[str, Any]:
+    """Every check, passed or not; nothing is left behind in the root."""
+    checks = [_check(name, probe) for name, probe in _probes(session)]
+    return {"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks],
+            "versions": {**_versions(), "python": platform.python_version()}}  # fmt: skip
+
+
+def _probes(session: Session) -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "settings", lambda: f"corpus {session.settings.corpus}, engine {session.settings.engine.name}"
+    yield "root", lambda: _root(session)
+    yield "source", lambda: _source(session)
+    yield "model", lambda: _model(session)
+    yield "index", lambda: ", ".join(f"{name} {value}" for name, value in session.target.describe().items())
+    yield "memory", lambda: _memory(session)
+
+
+def _check(name: str, probe: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, probe())
+    except BackhaulError as error:
+        return Check(name, False, str(error))
+
+
+def _root(session: Session) -> str:
+    key, data = "doctor/probe", b"written by backhaul doctor\n"
+    session.store.delete([key])
+    first, second = session.store.create(key, data), session.store.create(key, data + b"again")
+    session.store.delete([key])
+    if (first, second) != (Created.WON, Created.LOST):
+        raise BackhaulError(
+            f"{session.store.uri} does not honour create-if-absent (If-None-Match: *), which the commit protocol "
+            "relies on; use an S3 API that does"
+        )
+    return f"{session.store.uri} can be written, and creates only if absent"
+
+
+def _source(session: Session) -> str:
+    source, only = open_source(session.settings.source)
+    listing = list_source(source, session.settings.source, only)
+    return f"{len(listing)} objects under {session.settings.source.uri}"
+
+
+def _model(session: Session) -> str:
+    space = space_of(session.settings.embed, session.settings.storage)
+    session.maker  # noqa: B018  # checks the derived file against its card
+    return f"weights {space.weights[:12]}, {space.dimensions} dimensions, at most {space.max_tokens} tokens"
+
+
+def _memory(session: Session) -> str:
+    available = psutil.virtual_memory().available / 1e9
+    wanted = _WORKER_GB * max(1, session.settings.engine.workers)
+    if available < wanted:
+        raise BackhaulError(
+            f"{available:.1f} GB of memory are free, {session.settings.engine.workers} workers may need {wanted:.1f}; "
+            "lower engine.workers"
+        )
+    return f"{available:.1f} GB free"
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

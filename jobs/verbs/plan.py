@@ -1,0 +1,92 @@
+"""Plan: freeze the listing, cut it into partitions, and say what the run will take. Embeds nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.embed.backends import open_tokenizer
+from pipelines.plan.estimate import estimate
+
+from jobs.session import Session, invocations
+from pipelines.manifest import read_manifest
+from pipelines.plan.listing import list_source, open_source
+from pipelines.plan.partitioning import plan_partitions
+from pipelines.plan.plan import Plan, find_run, is_open, list_runs, make_plan, read_plan, write_plan
+from pipelines.receipts import embed_receipts
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """``how`` is "planned" (a new run), "unchanged" (nothing differs from an earlier plan) or "resumed"."""
+
+    plan: Plan
+    number: int
+    how: str
+
+
+def plan_corpus(session: Session) -> Planned:
+    """List the source anew. If nothing differs from the newest plan, that plan it is."""
+    settings = session.settings
+    session.store  # noqa: B018  # a root that may not be written is told before the listing
+    source, only = open_source(settings.source)
+    session.say(f"listing {settings.source.uri}")
+    listing = list_source(source, settings.source, only)
+    sample = estimate(source, listing, settings.source, open_tokenizer(settings.embed, settings.storage))
+    partitions, notes = plan_partitions(listing, settings.partition, settings.source, sample, source)
+    plan = make_plan(deciding=session.deciding, space=session.space, maker=session.maker, listing=listing.digest,
+                     partitions=partitions, estimate=sample.to_json(), notes=[*sample.notes, *notes])  # fmt: skip
+    known = {record.run_id for record in list_runs(session.store, settings.corpus)}
+    record = write_plan(session.store, settings.corpus, plan)
+    return Planned(plan, record.number, "unchanged" if plan.run_id in known else "planned")
+
+
+def open_or_plan(session: Session, *, replan: bool = False) -> Planned:
+    """The corpus's open plan when its deciding settings equal these, else a new one."""
+    corpus = session.settings.corpus
+    record = None if replan else find_run(session.store, corpus, session.deciding)
+    if record is not None and is_open(session.store, corpus, record.run_id):
+        session.say(f"resuming run {record.run_id[:12]}, planned before (--replan lists the source anew)")
+        return Planned(read_plan(session.store, record.run_id), record.number, "resumed")
+    return plan_corpus(session)
+
+
+def describe_plan(session: Session, planned: Planned) -> dict[str, Any]:
+    """What would be done, what is already done, and the price of the rest."""
+    plan, settings = planned.plan, session.settings
+    committed = embed_receipts(session.store, plan.run_id).committed()
+    pending = [p for p in plan.partitions if p.id not in committed]
+    share = len(pending) / len(plan.partitions) if plan.partitions else 0.0
+    rate = measured_rate(session) or settings.cost.tokens_per_second
+    tokens, documents = plan.estimate["tokens"], plan.estimate["documents"]
+    hours = tokens * share / rate / 3600 / max(1, settings.engine.workers)
+    per_chunk = max(1, settings.split.max_tokens - settings.split.overlap_tokens)
+    chunks = documents if settings.split.method == "none" else max(documents, tokens // per_chunk)
+    return {
+        "run_id": plan.run_id,
+        "number": planned.number,
+        "how": planned.how,
+        "partitions": len(plan.partitions),
+        "objects": len({piece.key for p in plan.partitions for piece in p.slices}),
+        "documents_estimated": documents,
+        "tokens_estimated": tokens,
+        "parts_expected": max(len(plan.partitions), -(-chunks // settings.embed.rows_per_part)),
+        "embedded_partitions": len(plan.partitions) - len(pending),
+        "manifest": read_manifest(session.store, plan.run_id) is not None,
+        "tokens_per_second": round(rate, 1),
+        "hours_estimated": round(hours, 4),
+        "usd_estimated": round(hours * settings.cost.usd_per_hour * max(1, settings.engine.workers), 4),
+        "space": plan.space.to_json(),
+        "space_fingerprint": plan.space.fingerprint,
+        "notes": list(plan.notes),
+    }
+
+
+def measured_rate(session: Session) -> float | None:
+    """Tokens per second of one worker, from the newest embedding of this corpus with the same Maker."""
+    for record in reversed(list_runs(session.store, session.settings.corpus)):
+        for facts in reversed(invocations(session, record.run_id)):
+            same = facts.get("maker") == session.maker.to_json()
+            if facts["stage"] == "embed" and same and facts.get("tokens", 0) > 10_000 and facts["seconds"] > 1:
+                return float(facts["tokens"] / facts["seconds"] / max(1, facts["workers"]))
+    return None

@@ -1,0 +1,96 @@
+"""Query and evaluate the live generation. Knows no index client and no metric's formula."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+from pipelines.embed.backends import open_embedder
+from pipelines.search import best_per_document, search, search_many
+
+from jobs.session import Session
+from pipelines.embed.embedder import Embedder
+from pipelines.errors import SettingsError
+
+Mode = Literal["lexical", "vector", "hybrid"]
+_BATCH = 50
+_DEPTH = 100  # documents per query that the metrics look at
+_CHUNKS_PER_DOCUMENT = 5  # how many more chunks to fetch when documents were split
+
+
+def query_live(session: Session, text: str, *, mode: Mode, k: int, exact: bool) -> dict[str, Any]:
+    """Hits of the live generation, best first."""
+    if not text.strip():
+        raise SettingsError('the query is empty; give it as backhaul query CONF "some words"')
+    live = session.live()
+    hits = search(session.target, _embedder(session, mode), live.name, text, mode=mode, k=k, exact=exact)
+    return {
+        "generation": live.name,
+        "hits": [{**asdict(hit), "metadata": hit.metadata} for hit in hits],
+    }
+
+
+def evaluate_live(session: Session, queries: Path, qrels: Path, *, mode: Mode, exact: bool) -> dict[str, Any]:
+    """nDCG@10, recall@100 and MRR@10 by document, as fractions, from ir_measures (BEIR layout)."""
+    import ir_measures
+    from ir_measures import RR, R, nDCG
+
+    texts, judged = read_queries(queries), read_qrels(qrels)
+    asked = {query_id: texts[query_id] for query_id in judged if query_id in texts}
+    if not asked:
+        raise SettingsError(f"no query of {queries} is judged in {qrels}; are they of the same set?")
+    live, embedder = session.live(), _embedder(session, mode)
+    split = session.settings.split.method != "none"
+    depth = _DEPTH * (_CHUNKS_PER_DOCUMENT if split else 1)
+    run: dict[str, dict[str, float]] = {}
+    ids = list(asked)
+    for start in range(0, len(ids), _BATCH):
+        batch = ids[start : start + _BATCH]
+        answers = search_many(session.target, embedder, live.name, [asked[i] for i in batch],
+                              mode=mode, k=depth, exact=exact)  # fmt: skip
+        for query_id, hits in zip(batch, answers, strict=True):
+            best = best_per_document(hits)[:_DEPTH]
+            # Ranks, not scores: equal scores must not be broken by the evaluator in another way.
+            run[query_id] = {hit.document_id: float(_DEPTH - rank) for rank, hit in enumerate(best)}
+    found = ir_measures.calc_aggregate([nDCG @ 10, R @ 100, RR @ 10], judged, run)
+    return {
+        "generation": live.name,
+        "mode": mode,
+        "exact": exact,
+        "queries": len(asked),
+        "ndcg@10": round(found[nDCG @ 10], 6),
+        "recall@100": round(found[R @ 100], 6),
+        "mrr@10": round(found[RR @ 10], 6),
+    }
+
+
+def read_queries(path: Path) -> dict[str, str]:
+    """BEIR queries.jsonl: one object a line with ``_id`` and ``text``."""
+    try:
+        lines = path.read_bytes().splitlines()
+        return {str(row["_id"]): row["text"] for row in map(orjson.loads, filter(None, lines))}
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise SettingsError(f"{path} is not BEIR queries.jsonl (lines with _id and text): {error}") from error
+
+
+def read_qrels(path: Path) -> dict[str, dict[str, int]]:
+    """BEIR qrels.tsv: query-id, corpus-id and score between tabs, with a header."""
+    judged: dict[str, dict[str, int]] = defaultdict(dict)
+    try:
+        for line in path.read_text().splitlines()[1:]:
+            query_id, document_id, score = line.split("\t")
+            judged[query_id][document_id] = int(score)
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise SettingsError(f"{path} is not BEIR qrels.tsv (query-id, corpus-id, score): {error}") from error
+    return dict(judged)
+
+
+def _embedder(session: Session, mode: Mode) -> Embedder | None:
+    return None if mode == "lexical" else open_embedder(session.settings.embed, session.settings.storage)

@@ -1,0 +1,146 @@
+"""Embed one partition: objects in, committed parts and a receipt out. This is the line a partition follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from pipelines.document import Chunk
+from pipelines.embed.ahead import ahead
+from pipelines.embed.backends import open_embedder, open_tokenizer
+from pipelines.embed.embedder import Vectors
+from pipelines.embed.settings import EmbedSettings
+from pipelines.errors import GateRefused, Interrupted
+from pipelines.ledger import Ledger, LimitsSettings
+from pipelines.partition import Partition
+from pipelines.parts import Part, find_part, part_key, part_table, write_part
+from pipelines.plan.listing import open_source
+from pipelines.read.documents import read_documents
+from pipelines.read.reader import SourceSettings
+from pipelines.receipts import Attempt, embed_receipts
+from pipelines.rejects import Reject, Rejects
+from pipelines.space import Space
+from pipelines.split.documents import split_documents
+from pipelines.split.methods import open_splitter
+from pipelines.split.splitter import SplitSettings
+from pipelines.store import StorageSettings, open_store
+
+_PARTS_AHEAD = 1
+
+
+class EmbedTask(BaseModel):
+    """All that a worker needs to know; frozen and picklable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: str
+    storage: StorageSettings
+    source: SourceSettings
+    split: SplitSettings
+    embed: EmbedSettings
+    limits: LimitsSettings
+    run_id: str
+    space: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PartDone:
+    """A beat: one part written, or found from an earlier attempt."""
+
+    rows: int
+    tokens: int
+
+
+class EmbedWork:
+    def __init__(self, task: EmbedTask) -> None:
+        self.report: Callable[[Any], None] = lambda beat: None
+        self.stopping: Callable[[], bool] = lambda: False
+        self._task = task
+        self._store = open_store(task.root, task.storage)
+        self._source, _ = open_source(task.source)
+        self._receipts = embed_receipts(self._store, task.run_id)
+        self._space = Space(**task.space)
+        self._embedder = open_embedder(task.embed, task.storage)
+        self._embedder.space.must_equal(self._space, f"run {task.run_id}")
+        self._tokenizer = open_tokenizer(task.embed, task.storage)
+        self._splitter = open_splitter(task.split, self._tokenizer.spans)
+
+    def __call__(self, partition: Partition) -> dict[str, Any]:
+        if receipt := self._receipts.find(partition.id):
+            return receipt  # a retry arrived after success
+        ledger, rejects = Ledger(), Rejects()
+        documents = read_documents(self._source, partition, self._task.source, rejects)
+        chunks = split_documents(documents, self._splitter, self._task.split, self._tokenizer,
+                                 self._space.max_tokens, ledger, rejects)  # fmt: skip
+        found = [o.key for o in self._store.list(f"runs/{self._task.run_id}/parts/{partition.id}/")]
+        attempt = Attempt(self._store, self._task.run_id, "embed", partition.id)
+        parts: list[Part] = []
+        for number, rows in enumerate(ahead(_batched(chunks, self._task.embed.rows_per_part), _PARTS_AHEAD)):
+            if self.stopping():
+                raise Interrupted(f"partition {partition.id} stopped before part {number}")
+            parts.append(self._find_or_write(partition, number, rows, found, attempt, ledger, rejects))
+            self.report(PartDone(parts[-1].rows, parts[-1].tokens))
+        return self._commit(partition, parts, ledger, rejects)
+
+    def _find_or_write(self, partition: Partition, number: int, rows: Sequence[Chunk], found: Sequence[str],
+                       attempt: Attempt, ledger: Ledger, rejects: Rejects) -> Part:  # fmt: skip
+        if earlier := find_part(self._store, self._task.run_id, partition.id, number, rows, found, self._space):
+            return earlier
+        attempt.begin_part(number)
+        vectors = self._embedder.embed([chunk.input for chunk in rows], "document")
+        table = part_table(*self._only_sound(partition, rows, vectors, ledger, rejects))
+        return write_part(
+            self._store, self._task.run_id, partition.id, number, table, self._space, self._embedder.maker
+        )
+
+    def _only_sound(self, partition: Partition, rows: Sequence[Chunk], vectors: Vectors,
+                    ledger: Ledger, rejects: Rejects) -> tuple[Sequence[Chunk], Vectors]:  # fmt: skip
+        """Rows whose vector is finite and not zero; the others are rejects, or fail the run over the limit."""
+        finite: NDArray[np.bool_] = np.isfinite(vectors).all(axis=1)
+        zero = finite & ~vectors.any(axis=1)
+        sound = finite & ~zero
+        if sound.all():
+            return rows, vectors
+        ledger.nan_vectors += int((~finite).sum())
+        ledger.zero_vectors += int(zero.sum())
+        unsound: list[int] = np.flatnonzero(~sound).tolist()
+        for i in unsound:
+            kind = "zero" if zero[i] else "NaN or infinity"
+            chunk = rows[i]
+            rejects.add(Reject("bad_vector", f"the embedder gave {kind} for chunk {chunk.ordinal}",
+                               str(chunk.document.position), chunk.document.id, chunk.text[:200]))  # fmt: skip
+        if ledger.nan_vectors + ledger.zero_vectors > self._task.limits.max_bad_vectors:
+            raise GateRefused(
+                f"partition {partition.id}: the embedder gave {ledger.nan_vectors} vectors with NaN or infinity and "
+                f"{ledger.zero_vectors} zero ones, first for document {rows[unsound[0]].document.id!r} at "
+                f"{rows[unsound[0]].document.position}; limits.max_bad_vectors is {self._task.limits.max_bad_vectors}. "
+                "Check the model, or raise the limit to leave such rows out."
+            )
+        return [rows[i] for i in np.flatnonzero(sound).tolist()], vectors[sound]
+
+    def _commit(self, partition: Partition, parts: Sequence[Part], ledger: Ledger, rejects: Rejects) -> dict[str, Any]:
+        file = rejects.write(self._store, self._task.run_id, "embed", partition.id)
+        receipt = {
+            "stage": "embed",
+            "partition": partition.id,
+            "parts": [part.to_json() for part in parts],
+            "rows": sum(part.rows for part in parts),
+            "documents": ledger.documents,
+            "rejects": {"file": file, "counts": dict(rejects.counts)},
+            "ledger": ledger.to_json(),
+        }
+        named = [part_key(self._task.run_id, partition.id, part.number, part.sha256) for part in parts]
+        if file:
+            named.append(f"runs/{self._task.run_id}/{file}")
+        return self._receipts.commit(partition.id, receipt, must_exist=named)
+
+
+def _batched(chunks: Iterator[Chunk], size: int) -> Iterator[list[Chunk]]:
+    while batch := list(islice(chunks, size)):
+        yield batch

@@ -1,0 +1,180 @@
+"""The plan of a run: the frozen listing in partitions, and what decides its rows and vectors.
+
+Persists plans and finds open ones; reads no object's body and knows no engine or index.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.digest import FORMAT, canonical_json, check_format, digest_of
+from pipelines.errors import NotFound
+from pipelines.partition import Partition, Slice
+from pipelines.space import RequestedMaker, Space
+from pipelines.store import Created, Store
+
+_SLICES = pa.schema(
+    [
+        pa.field("number", pa.int32()),
+        pa.field("partition", pa.string()),
+        pa.field("partition_key", pa.string()),  # JSON pairs
+        pa.field("key", pa.string()),
+        pa.field("etag", pa.string()),
+        pa.field("size", pa.int64()),
+        pa.field("start", pa.int64()),
+        pa.field("end", pa.int64()),
+        pa.field("version", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``deciding`` holds the settings that decide rows and vectors; ``run_id`` is the digest of it all."""
+
+    run_id: str
+    deciding: dict[str, Any]
+    space: Space
+    maker: RequestedMaker
+    listing: str
+    partitions: tuple[Partition, ...]
+    estimate: dict[str, Any]
+    notes: tuple[str, ...]
+
+    @property
+    def deciding_digest(self) -> str:
+        return digest_of(self.deciding)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One planning of a corpus. The number decides which run was planned earlier."""
+
+    number: int
+    run_id: str
+    deciding: str
+    planned_at_ms: int
+
+
+def make_plan(*, deciding: dict[str, Any], space: Space, maker: RequestedMaker, listing: str,
+              partitions: Sequence[Partition], estimate: dict[str, Any], notes: Sequence[str]) -> Plan:  # fmt: skip
+    """``listing`` is the frozen listing's digest; ``deciding`` holds Space and Maker too."""
+    run_id = digest_of(
+        {
+            "format": FORMAT,
+            "listing": listing,
+            "partitions": [p.id for p in partitions],
+            "deciding": deciding,
+            "base": None,
+        }
+    )[:32]
+    return Plan(run_id, deciding, space, maker, listing, tuple(partitions), estimate, tuple(notes))
+
+
+def write_plan(store: Store, corpus: str, plan: Plan) -> RunRecord:
+    """Objects first, then plan.json, then the corpus's record, whose existence makes the plan known.
+
+    Planning the newest run again adds nothing.
+    """
+    store.create(f"runs/{plan.run_id}/objects.parquet", _slices_parquet(plan.partitions))
+    small = {
+        "format": FORMAT,
+        "run_id": plan.run_id,
+        "deciding": plan.deciding,
+        "space": plan.space.to_json(),
+        "maker": plan.maker.to_json(),
+        "listing": plan.listing,
+        "partitions": len(plan.partitions),
+        "estimate": plan.estimate,
+        "notes": plan.notes,
+    }
+    store.create(f"runs/{plan.run_id}/plan.json", canonical_json(small))
+    while True:
+        records = list_runs(store, corpus)
+        if records and records[-1].run_id == plan.run_id:
+            return records[-1]
+        number = records[-1].number + 1 if records else 1
+        record = RunRecord(number, plan.run_id, plan.deciding_digest, int(time.time() * 1000))
+        value = {"deciding": record.deciding, "planned_at_ms": record.planned_at_ms}
+        if store.create(f"corpora/{corpus}/runs/{number:08d}-{plan.run_id}.json", canonical_json(value)) is Created.WON:
+            return record
+
+
+def read_plan(store: Store, run_id: str) -> Plan:
+    """Raises NotFound for an unknown run, NewerFormat for one planned by a later version."""
+    value = orjson.loads(store.get(f"runs/{run_id}/plan.json"))
+    check_format(value.get("format"), f"{store.uri}/runs/{run_id}/plan.json")
+    partitions = tuple(_partitions(store.get(f"runs/{run_id}/objects.parquet")))
+    return Plan(run_id, value["deciding"], Space(**value["space"]), RequestedMaker(**value["maker"]),
+                value["listing"], partitions, value["estimate"], tuple(value["notes"]))  # fmt: skip
+
+
+def list_runs(store: Store, corpus: str) -> list[RunRecord]:
+    """Every planning of the corpus, oldest first, without reading them."""
+    keys = sorted(found.key for found in store.list(f"corpora/{corpus}/runs/"))
+    return [_record(store, key) for key in keys]
+
+
+def find_run(store: Store, corpus: str, deciding: dict[str, Any]) -> RunRecord | None:
+    """The newest run whose deciding settings equal these."""
+    wanted = digest_of(deciding)
+    return next((r for r in reversed(list_runs(store, corpus)) if r.deciding == wanted), None)
+
+
+def is_open(store: Store, corpus: str, run_id: str) -> bool:
+    """Open: no manifest yet, and not closed."""
+    for key in (f"runs/{run_id}/manifest.json", f"corpora/{corpus}/closed/{run_id}.json"):
+        try:
+            store.head(key)
+            return False
+        except NotFound:
+            continue
+    return True
+
+
+def _record(store: Store, key: str) -> RunRecord:
+    number, _, rest = key.rpartition("/")[2].partition("-")
+    value = orjson.loads(store.get(key))
+    return RunRecord(int(number), rest.removesuffix(".json"), value["deciding"], value["planned_at_ms"])
+
+
+def _slices_parquet(partitions: Sequence[Partition]) -> bytes:
+    columns: dict[str, list[Any]] = {name: [] for name in _SLICES.names}
+    for partition in partitions:
+        key = orjson.dumps(partition.key).decode()
+        for piece in partition.slices:
+            row = (partition.number, partition.id, key, piece.key, piece.etag, piece.size,
+                   piece.start, piece.end, piece.version)  # fmt: skip
+            for column, value in zip(columns.values(), row, strict=True):
+                column.append(value)
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=_SLICES), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _partitions(data: bytes) -> Iterator[Partition]:
+    file = pq.ParquetFile(pa.BufferReader(data))
+    current: tuple[int, str, str] | None = None
+    slices: list[Slice] = []
+    for batch in file.iter_batches(use_threads=False):
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if current is not None and row[0] != current[0]:
+                yield _partition(current, slices)
+                slices = []
+            current = row[:3]
+            slices.append(Slice(*row[3:]))
+    if current is not None:
+        yield _partition(current, slices)
+
+
+def _partition(head: tuple[int, str, str], slices: list[Slice]) -> Partition:
+    number, partition_id, key = head
+    return Partition(partition_id, number, tuple((name, text) for name, text in orjson.loads(key)), tuple(slices))

@@ -1,0 +1,108 @@
+"""Make a proved generation live, or go back, as one compare-and-swap. Loads and proves nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.errors import AliasMoved, GateRefused, SettingsError, TargetError
+from pipelines.load import loads_finished
+from pipelines.plan.plan import list_runs
+from pipelines.receipts import load_receipts
+from pipelines.releases import ReleaseLog
+from pipelines.store import Store
+from pipelines.targets.target import Generation, IndexTarget
+from pipelines.verify import newest_verification
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """``changed`` is False when the generation was live already."""
+
+    generation: str
+    previous: str | None
+    changed: bool
+
+
+def release(store: Store, target: IndexTarget, log: ReleaseLog, corpus: str, generation: Generation, *,
+            force: bool = False) -> Released:  # fmt: skip
+    """Move the alias to ``generation``.
+
+    Raises:
+        GateRefused: its newest verification did not pass after its last load; or, without ``force``, its run was
+            planned earlier than the live one.
+        AliasMoved: another release came first.
+    """
+    _must_be_proved(store, corpus, generation)
+    live = target.live(corpus)
+    if live is not None and live != generation.name and not force:
+        _must_be_newer(store, target, corpus, generation, live)
+    return _move(target, log, corpus, live, generation.name)
+
+
+def rollback(target: IndexTarget, log: ReleaseLog, corpus: str, to: str | None = None) -> Released:
+    """Move the alias back to the generation that was live before, or to ``to``.
+
+    Raises:
+        SettingsError: there is no earlier release, or its index is gone.
+    """
+    live = target.live(corpus)
+    if live is None:
+        raise SettingsError(
+            f"corpus {corpus} has no live generation to roll back from; `backhaul release CONF` makes one live"
+        )
+    if to is None:
+        record = log.newest(target.id)
+        to = record.previous if record and record.generation == live else None
+    if to is None:
+        raise SettingsError(f"corpus {corpus} has no release before {live}; `backhaul list CONF` shows its generations")
+    if target.find(to) is None:
+        raise SettingsError(f"generation {to} no longer exists; `backhaul list CONF` shows what can go live")
+    return _move(target, log, corpus, live, to)
+
+
+def _must_be_proved(store: Store, corpus: str, generation: Generation) -> None:
+    proof = newest_verification(store, corpus, generation)
+    if proof is None:
+        raise GateRefused(f"generation {generation.name} was never verified; run `backhaul verify CONF` first")
+    if not proof.passed:
+        failed = ", ".join(f"{gate.name}: {gate.found}" for gate in proof.gates if not gate.passed)
+        raise GateRefused(
+            f"generation {generation.name} failed its verification ({failed}); the alias stays where it is"
+        )
+    receipts = load_receipts(store, generation.meta.run_id, generation.name, generation.uuid)
+    if proof.load != loads_finished(store, receipts):
+        raise GateRefused(
+            f"generation {generation.name} was loaded again after its verification; run `backhaul verify CONF`"
+        )
+
+
+def _must_be_newer(store: Store, target: IndexTarget, corpus: str, generation: Generation, live: str) -> None:
+    found = target.find(live)
+    numbers = {record.run_id: record.number for record in list_runs(store, corpus)}
+    if found is None or found.meta.run_id == generation.meta.run_id:
+        return
+    if numbers.get(generation.meta.run_id, 0) < numbers.get(found.meta.run_id, 0):
+        raise GateRefused(
+            f"generation {generation.name} was planned earlier than the live one, {live}; "
+            "`backhaul release CONF --force` releases it all the same, `backhaul rollback CONF` goes back one release"
+        )
+
+
+def _move(target: IndexTarget, log: ReleaseLog, corpus: str, live: str | None, to: str) -> Released:
+    if live != to:
+        target.move_alias(corpus, live, to)
+    if target.live(corpus) != to:
+        raise AliasMoved(f"another release of {corpus} came first: {target.live(corpus)} is live, not {to}")
+    _repair_log(target, log, to)
+    return Released(to, live if live != to else None, live != to)
+
+
+def _repair_log(target: IndexTarget, log: ReleaseLog, live: str) -> None:
+    """Where the alias is the truth its record may be missing (a kill in between): write it now."""
+    for _ in range(10):
+        newest = log.newest(target.id)
+        if newest and newest.generation == live:
+            return
+        if log.append(target.id, live, after=newest):
+            return
+    raise TargetError(f"the release of {live} could not be recorded: others keep releasing; run the command again")
