@@ -1,6 +1,6 @@
 """Content-defined cuts of a sequence: where they fall depends on what lies nearby, never on what lies far away.
 
-Knows hashes and weights only.
+Knows keys' hashes and weights only.
 
 An item begins a piece when its hash is the smallest among all that begin within half a target on either side
 (local-minimum chunking: Bjørner, Blass, Gurevich, "Content-Dependent Chunking for Differential Compression",
@@ -11,8 +11,14 @@ smallest hash, which depends on that piece alone, so nothing cascades.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from itertools import accumulate
+
+
+def key_hash(key: str) -> int:
+    """64 bits of BLAKE2b over the relative key: nothing but the name decides where cuts fall."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
 def cut(hashes: Sequence[int], weights: Sequence[int], target: int) -> list[tuple[int, int]]:

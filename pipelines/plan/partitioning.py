@@ -5,7 +5,6 @@ Knows objects by name and size alone. What it needs from inside one (row groups)
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from pipelines.partition import Partition, Slice, partition_id
-from pipelines.plan.cuts import cut
+from pipelines.plan.cuts import cut, key_hash
 from pipelines.plan.key import group_by_key
 from pipelines.plan.listing import Listing
 from pipelines.plan.ranges import Range, byte_ranges, compression_of, row_group_ranges, why_uncuttable
@@ -121,7 +120,7 @@ class _Pieces:
         weights = [max(count, self._least_weight) for count in tokens]
         return [
             (tuple(_whole(one) for one in run[start:end]), sum(tokens[start:end]))
-            for start, end in cut([_hash(one.key) for one in run], weights, self.settings.target_tokens)
+            for start, end in cut([key_hash(one.key) for one in run], weights, self.settings.target_tokens)
         ]
 
     def _ranges(self, one: Object) -> list[tuple[tuple[Slice, ...], int]]:
@@ -151,10 +150,6 @@ class _Pieces:
 
 def _whole(one: Object) -> Slice:
     return Slice(one.key, one.etag, one.size, version=one.version)
-
-
-def _hash(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
 def _by_compression(ratio: TokensPerByte) -> Mapping[str, float]:
