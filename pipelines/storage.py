@@ -66,14 +66,16 @@ def s3_backend(bucket: str, prefix: str, settings: StorageSettings) -> S3Store:
             },
             # One retry policy: ours. obstore's own would hide how often a conditional put was sent.
             retry_config={"max_retries": 0},
-            credential_provider=None if settings.anonymous else _credentials(settings, region, uri),
+            credential_provider=None if settings.anonymous else aws_credentials(settings, region, uri),
             **config,
         )
     except ValueError as error:
         raise SettingsError(f"{uri}: {str(error).splitlines()[0]}; write s3://bucket/prefix") from error
 
 
-def _credentials(settings: StorageSettings, region: str, uri: str) -> Any:  # Any: boto3 is untyped at this border
+def aws_credentials(settings: StorageSettings, region: str, uri: str) -> Any:  # Any: boto3 is untyped at this border
+    """A provider of credentials by the AWS chain: called, it answers access_key_id, secret_access_key, token and
+    expires_at. Raises Denied when there are none."""
     import boto3
     from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider, StsCredentialProvider

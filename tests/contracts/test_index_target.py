@@ -15,7 +15,7 @@ import pytest
 from pipelines.digest import digest_of
 from pipelines.document import Chunk, Document, Position, Span, row_digest
 from pipelines.embed.embedder import Vectors
-from pipelines.errors import AliasMoved, TargetError
+from pipelines.errors import AliasMoved, SpaceMismatch, TargetError
 from pipelines.parts import part_table
 from pipelines.space import Space
 from pipelines.store import open_store
@@ -78,7 +78,7 @@ def chunk_of(number: int) -> Chunk:
         if full
         else {},
     )
-    text = f'Zeile {number}: „quoted“ \\ "and" \n\t𝔘nicode 🚂 ' + ("locomotives pulling" if number == 6 else "plain")
+    text = f'Zeile {number}: „quoted“ \\ "and" \n\t𝔘nicode 🚂 ' + ("locomotives pulling" if number == 6 else "plain")  # noqa: RUF001
     return Chunk(document, number % 2, text, Span(number, number + len(text)), text, 7 + number)
 
 
@@ -136,7 +136,7 @@ class TestCreate:
         self, target: IndexTarget, generation: Generation, meta: Meta
     ) -> None:
         other = replace(SPACE, weights="x" * 64)
-        with pytest.raises(TargetError, match="space"):
+        with pytest.raises(SpaceMismatch, match="weights"):
             target.create(generation.name, replace(meta, space=other.to_json()), DIMENSIONS)
 
     def test_other_dimensions_are_refused_under_the_same_name(

@@ -1,0 +1,277 @@
+"""The embedded index: a generation is one LanceDB table in a folder or bucket; no service to start.
+
+One writer at a time. The newest release record *is* the alias. Knows rows, never runs or parts.
+LanceDB keeps threads: start processes by spawn, never by fork.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.errors import AliasMoved, TargetError
+from pipelines.releases import ReleaseLog
+from pipelines.storage import StorageSettings
+from pipelines.targets.lancedb_connection import Connection, text_analysis
+from pipelines.targets.lancedb_indices import ANN_MIN_ROWS, build_indices, build_text_index, has_vector_index, optimize
+from pipelines.targets.lancedb_rows import (
+    HIT_FIELDS,
+    SCAN_FIELDS,
+    SEARCH_TEXT,
+    hits_of,
+    literal,
+    mark_dropped,
+    merge_batches,
+    scanned_rows,
+    stored_meta,
+    table_schema,
+    where,
+)
+from pipelines.targets.target import Generation, Hit, IndexSettings, Loaded, Meta, Query, ScannedRows
+
+_MERGE_BYTES = 32 << 20  # one merge is one commit and one file
+_COMMITS_PER_TIDYING = 128  # while loading: every version lists every file, so a long history costs its square
+_SCAN_ROWS = 1024
+_DELETE_IDS = 1000
+
+
+class LanceTarget:
+    """An IndexTarget (pipelines.targets.target) at ``uri``: file:///folder, s3://bucket/prefix or memory://name."""
+
+    id = "lancedb"
+    max_writers: int | None = 1
+    exact_vectors = True
+
+    def __init__(self, settings: IndexSettings, uri: str, storage: StorageSettings, log: ReleaseLog) -> None:
+        text_analysis(settings.analyzer)  # a wrong one is told now, not after a load
+        self._settings = settings
+        self._connection = Connection(uri, storage)
+        self._log = log
+
+    def create(self, name: str, meta: Meta, dimensions: int) -> Generation:
+        if self._find(name) is None:
+            self._remove(name)  # what a kill left of a drop
+            schema = table_schema(meta, dimensions, self._settings, uuid.uuid4().hex)
+            try:
+                with self._connection.translated(f"creating {name}"):
+                    self._connection.tables().create_table(name, schema=schema)
+            except TargetError:
+                if self._find(name) is None:  # else another process made it meanwhile
+                    raise
+        table = self._open(name)
+        self._must_be_same(name, table, meta, dimensions)
+        with self._connection.translated(f"preparing {name} for search"):
+            build_text_index(table, self._settings)
+        return self._generation(name, table)
+
+    def find(self, name: str) -> Generation | None:
+        table = self._find(name)
+        return None if table is None else self._generation(name, table)
+
+    def generations(self, corpus: str) -> list[Generation]:
+        found = (self.find(name) for name in self._names())
+        return sorted((g for g in found if g is not None and g.meta.corpus == corpus), key=lambda g: g.name)
+
+    def begin_load(self, name: str) -> None:
+        self._open(name)  # nothing to switch off; an absent generation is told here
+
+    def load(self, name: str, batches: Iterable[pa.Table]) -> Loaded:
+        """Each merge of about 32 MB is committed as a version of the table, and found by everyone at once."""
+        rows = 0
+        for batch in merge_batches(batches, self._open(name).schema, _MERGE_BYTES):
+            # Opened for each merge: credentials may have been renewed, and the newest version is the base.
+            table = self._open(name)
+            before = table.version
+            with self._connection.translated(f"loading into {name}"):
+                merge = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+                merge.execute(batch)
+                if before // _COMMITS_PER_TIDYING != table.version // _COMMITS_PER_TIDYING:
+                    optimize(table, keep=self._grace(name))
+            rows += batch.num_rows
+        return Loaded(rows)
+
+    def finish_load(self, name: str) -> None:
+        table = self._open(name)
+        with self._connection.translated(f"building the indices of {name}"):
+            optimize(table, keep=self._grace(name))
+            build_indices(table, self._settings)
+            optimize(table, keep=self._grace(name))
+
+    def count(self, name: str, partition: str | None = None) -> int:
+        table = self._open(name)
+        with self._connection.translated(f"counting {name}"):
+            return int(table.count_rows(None if partition is None else where((("partition", partition),))))
+
+    def scan(self, name: str, partition: str) -> Iterator[ScannedRows]:
+        """Two passes: numbers and row addresses of the partition first, then its rows by pages of 1,024.
+
+        The table is read at the version it had when the scan began.
+        """
+        table = self._open(name)
+        with self._connection.translated(f"scanning {name}"):
+            rows = table.search().where(where((("partition", partition),))).select(["number"]).with_row_id(True)
+            places = rows.to_arrow().sort_by("number")["_rowid"].to_pylist()
+        for start in range(0, len(places), _SCAN_ROWS):
+            with self._connection.translated(f"scanning {name}"):
+                page = table.take_row_ids(places[start : start + _SCAN_ROWS]).select(list(SCAN_FIELDS)).to_arrow()
+            yield scanned_rows(page)
+
+    def partitions(self, name: str) -> dict[str, int]:
+        table, rows = self._open(name), Counter[str]()
+        with self._connection.translated(f"counting {name}"):
+            for batch in table.search().select(["partition"]).to_batches():
+                for found in batch.column("partition").value_counts().to_pylist():
+                    rows[found["values"]] += found["counts"]
+        return dict(rows)
+
+    def delete(self, name: str, ids: Sequence[str]) -> None:
+        for start in range(0, len(ids), _DELETE_IDS):
+            some = ", ".join(map(literal, ids[start : start + _DELETE_IDS]))
+            table = self._open(name)
+            with self._connection.translated(f"deleting from {name}"):
+                table.delete(f"id IN ({some})")
+
+    def search(self, name: str, queries: Sequence[Query]) -> list[list[Hit]]:
+        """Lexical: BM25 over title and text. Vector: cosine, by the HNSW graph where one is built."""
+        table = self._open(name)
+        with self._connection.translated(f"searching {name}"):
+            graph = any(query.vector is not None for query in queries) and has_vector_index(table)
+            return [hits_of(self._answer(table, query, graph), query) for query in queries]
+
+    def live(self, corpus: str) -> str | None:
+        newest = self._log.newest(self.id)
+        return newest.generation if newest else None
+
+    def move_alias(self, corpus: str, expected: str | None, to: str) -> None:
+        newest = self._log.newest(self.id)
+        if (newest.generation if newest else None) != expected:
+            raise self._moved(corpus, expected)
+        if self._find(to) is None:
+            raise self._absent(to)
+        if to != expected and self._log.append(self.id, to, after=newest) is None:
+            raise self._moved(corpus, expected)
+
+    def drop(self, name: str) -> None:
+        newest = self._log.newest(self.id)
+        if newest and newest.generation == name:
+            raise TargetError(f"{name} is live; `backhaul rollback CONF` or another release first, then drop it")
+        table = self._find(name)
+        if table is not None:
+            with self._connection.translated(f"dropping {name}"):
+                # A removal of many files can be killed in the middle: first it must look dropped in one commit,
+                # and no older version may be left that would look whole.
+                mark_dropped(table)
+                optimize(table, keep=timedelta(0))
+        self._remove(name)
+
+    def describe(self) -> dict[str, str]:
+        import lancedb
+
+        return {
+            "target": f"LanceDB {lancedb.__version__} (embedded, one writer)",
+            "url": self._connection.uri,
+            "tables": str(len(self._names())),
+            "analyzer": self._settings.analyzer,
+            "approximate search": f"HNSW from {ANN_MIN_ROWS:,} rows on; below that every search is exact",
+        }
+
+    def _answer(self, table: Any, query: Query, graph: bool) -> pa.Table:  # Any: lancedb is untyped at this border
+        from lancedb.query import MatchQuery
+
+        condition = where(query.filters)
+        if query.vector is None:
+            found = table.search(MatchQuery(query.text or "", SEARCH_TEXT), query_type="fts")
+            found = found.select([*HIT_FIELDS, "_score"]).limit(query.k)
+            return (found.where(condition, prefilter=True) if condition else found).to_arrow()
+
+        def nearest(exact: bool) -> pa.Table:
+            found = table.search(query.vector, vector_column_name="vector").distance_type("cosine")
+            found = found.select([*HIT_FIELDS, "_distance"]).limit(query.k)
+            found = found.where(condition, prefilter=True) if condition else found
+            found = found.bypass_vector_index() if exact else found.ef(max(self._settings.ef_search, 2 * query.k))
+            return found.to_arrow()
+
+        answer = nearest(query.exact or not graph)
+        if graph and not query.exact and answer.num_rows < query.k:
+            # The graph's walk met too few rows inside the filter; there are few of them, so score each.
+            return nearest(True)
+        return answer
+
+    def _names(self) -> list[str]:
+        names: list[str] = []
+        with self._connection.translated("listing"):
+            database, page = self._connection.tables(), None
+            while True:
+                answer = database.list_tables(page_token=page)
+                names += answer.tables
+                page = answer.page_token
+                if not page:
+                    return names
+
+    def _find(self, name: str) -> Any:  # Any: lancedb is untyped at this border
+        """The table at its newest version; None when it is absent, a stranger's or half dropped."""
+        database = self._connection.tables()
+        try:
+            with self._connection.translated(f"opening {name}"):
+                table = database.open_table(name)
+        except TargetError as error:
+            if "was not found" in str(error):
+                return None
+            raise
+        return None if stored_meta(table.schema, f"{self._connection.uri}/{name}") is None else table
+
+    def _open(self, name: str) -> Any:  # Any: lancedb is untyped at this border
+        table = self._find(name)
+        if table is None:
+            raise self._absent(name)
+        return table
+
+    def _remove(self, name: str) -> None:
+        if name in self._names():
+            with self._connection.translated(f"dropping {name}"):
+                self._connection.tables().drop_table(name, ignore_missing=True)
+
+    def _generation(self, name: str, table: Any) -> Generation:  # Any: lancedb is untyped at this border
+        stored = stored_meta(table.schema, name)
+        if stored is None:
+            raise self._absent(name)
+        with self._connection.translated(f"counting {name}"):
+            return Generation(name, stored[2], int(table.count_rows()), stored[0])
+
+    def _must_be_same(self, name: str, table: Any, meta: Meta, dimensions: int) -> None:  # Any: lancedb's table
+        stored = stored_meta(table.schema, name)
+        if stored is None:
+            raise self._absent(name)
+        wanted = table_schema(meta, dimensions, self._settings, stored[2])
+        differing = [f for f in Meta.__dataclass_fields__ if getattr(stored[0], f) != getattr(meta, f)]
+        index = self._settings.deciding()
+        differing += [f"index.{f}" for f in index if stored[1].get(f) != index[f]]
+        if not table.schema.field("vector").type.equals(wanted.field("vector").type):
+            differing.append(f"dimensions ({table.schema.field('vector').type.list_size} there, {dimensions} here)")
+        if differing:
+            raise TargetError(
+                f"LanceDB at {self._connection.uri}: {name} exists with another {', '.join(differing)}; "
+                f"`backhaul drop CONF --generation {name}` removes it, then run the same command again"
+            )
+
+    def _grace(self, name: str) -> timedelta:
+        """How old a version must be to be removed: readers of the live generation may still be on the last ones."""
+        newest = self._log.newest(self.id)
+        return timedelta(minutes=10) if newest and newest.generation == name else timedelta(0)
+
+    def _absent(self, name: str) -> TargetError:
+        return TargetError(
+            f"LanceDB at {self._connection.uri} has no generation {name}; `backhaul list CONF` shows what there is, "
+            "`backhaul load CONF` makes it"
+        )
+
+    def _moved(self, corpus: str, expected: str | None) -> AliasMoved:
+        return AliasMoved(
+            f"{corpus} is live as {self.live(corpus)}, not {expected}: another release came first; "
+            "`backhaul status CONF` shows it, the same command decides anew"
+        )
