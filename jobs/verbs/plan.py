@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.embed.backends import open_tokenizer
-from pipelines.plan.estimate import estimate
 
 from jobs.session import Session, invocations
 from pipelines.manifest import read_manifest
+from pipelines.plan.estimate import estimate
+from pipelines.plan.footers import row_group_bytes
 from pipelines.plan.listing import list_source, open_source
-from pipelines.plan.partitioning import plan_partitions
+from pipelines.plan.partitioning import plan_partitions, stable_ratio
 from pipelines.plan.plan import Plan, find_run, is_open, list_runs, make_plan, read_plan, write_plan
 from pipelines.receipts import embed_receipts
 
@@ -33,9 +35,18 @@ def plan_corpus(session: Session) -> Planned:
     session.say(f"listing {settings.source.uri}")
     listing = list_source(source, settings.source, only)
     sample = estimate(source, listing, settings.source, open_tokenizer(settings.embed, settings.storage))
-    partitions, notes = plan_partitions(listing, settings.partition, settings.source, sample, source)
-    plan = make_plan(deciding=session.deciding, space=session.space, maker=session.maker, listing=listing.digest,
-                     partitions=partitions, estimate=sample.to_json(), notes=[*sample.notes, *notes])  # fmt: skip
+    ratio = stable_ratio(sample.tokens_per_byte, _last_ratio(session))
+    cut = plan_partitions(listing, settings.partition, settings.source, ratio, lambda one: row_group_bytes(source, one))
+    estimates = {**sample.to_json(), "cut_tokens_per_byte": dict(ratio) if isinstance(ratio, Mapping) else ratio}
+    plan = make_plan(
+        deciding=session.deciding,
+        space=session.space,
+        maker=session.maker,
+        listing=listing.digest,
+        partitions=cut.partitions,
+        estimate=estimates,
+        notes=[*listing.notes, *sample.notes, *cut.notes],
+    )
     known = {record.run_id for record in list_runs(session.store, settings.corpus)}
     record = write_plan(session.store, settings.corpus, plan)
     return Planned(plan, record.number, "unchanged" if plan.run_id in known else "planned")
@@ -90,3 +101,12 @@ def measured_rate(session: Session) -> float | None:
             if facts["stage"] == "embed" and same and facts.get("tokens", 0) > 10_000 and facts["seconds"] > 1:
                 return float(facts["tokens"] / facts["seconds"] / max(1, facts["workers"]))
     return None
+
+
+def _last_ratio(session: Session) -> dict[str, float] | None:
+    """The figure that the corpus's newest plan was cut by: keeping it keeps the cuts."""
+    records = list_runs(session.store, session.settings.corpus)
+    if not records:
+        return None
+    ratio: dict[str, float] | None = read_plan(session.store, records[-1].run_id).estimate.get("cut_tokens_per_byte")
+    return ratio

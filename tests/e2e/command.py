@@ -1,0 +1,39 @@
+"""The real command line in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).parent.parent.parent
+COMMAND = [sys.executable, "-m", "jobs.main"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(self.out)
+        return value
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1", **(extra or {})}
+
+
+def backhaul(*words: str | Path, env: Mapping[str, str] | None = None, timeout_s: float = 280, cwd: Path | None = None,
+             **popen: Any) -> Outcome:  # fmt: skip
+    """Run ``backhaul WORDS`` to its end."""
+    done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, env=environment(env),
+                          timeout=timeout_s, cwd=cwd, stdin=subprocess.DEVNULL, check=False, **popen)  # fmt: skip
+    return Outcome(done.returncode, done.stdout, done.stderr)
