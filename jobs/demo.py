@@ -18,6 +18,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from jobs.settings import load_settings
+from pipelines.errors import SettingsError
+
 CONF = Path(__file__).parent.parent / "conf" / "demo.yaml"
 
 # Import name -> distribution. All of them come with the base install, so a fuller one has the same corpus.
@@ -118,11 +121,8 @@ def installed_packages() -> Iterator[tuple[str, Path, str]]:
 
 
 def corpus_folder() -> Path:
-    """Where ``conf/demo.yaml`` says its source is."""
-    from omegaconf import OmegaConf  # here, because importing this module should cost nothing
-
-    uri = urlsplit(OmegaConf.load(CONF).source.uri)
-    return Path(unquote(uri.path))
+    """Where ``conf/demo.yaml`` says its source is. Raises SettingsError."""
+    return Path(unquote(urlsplit(load_settings(CONF).source.uri).path))
 
 
 def backhaul(*arguments: str) -> None:
@@ -133,12 +133,16 @@ def backhaul(*arguments: str) -> None:
 
 
 def main() -> int:
-    entries = {package: read_entries(package, folder, release) for package, folder, release in installed_packages()}
+    try:
+        folder = corpus_folder()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    entries = {package: read_entries(package, place, release) for package, place, release in installed_packages()}
     corpus = choose(entries, MAX_DOCUMENTS)
-    folder = corpus_folder()
-    written = write_corpus(folder, corpus)
+    changed = write_corpus(folder, corpus)
     documents = sum(map(len, corpus.values()))
-    print(f"{documents} docstrings of {len(corpus)} packages in {folder} ({written or 'no'} files changed)")
+    print(f"{documents} docstrings of {len(corpus)} packages in {folder} ({changed or 'no'} files changed)")
     try:
         backhaul("run", str(CONF))
         for query in QUERIES:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.demo import (
+    CONF,
     MAX_CHARACTERS,
     PACKAGES,
     Entry,
@@ -92,6 +93,7 @@ def test_the_corpus_lies_in_the_folder_that_the_environment_names(
 ) -> None:
     monkeypatch.setenv("BACKHAUL_DEMO", str(tmp_path))
     assert corpus_folder() == tmp_path / "corpus"
+    assert load_settings(CONF).root == f"file://{tmp_path}/state"
     monkeypatch.delenv("BACKHAUL_DEMO")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert corpus_folder() == tmp_path / "cache" / "backhaul" / "demo" / "corpus"
