@@ -19,6 +19,7 @@ from jobs.demo import (
     read_entries,
     write_corpus,
 )
+from jobs.settings import load_settings
 
 LONG = "Says what it does in so many words that it is worth finding again, and then says a few words more."
 
