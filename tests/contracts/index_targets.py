@@ -28,4 +28,14 @@ def lancedb(request: pytest.FixtureRequest, corpus: str, store: Store) -> Opener
     return lambda: LanceTarget(settings, folder.as_uri(), StorageSettings(), ReleaseLog(store, corpus))
 
 
-TARGETS: dict[str, Place] = {"lancedb": lancedb}
+def opensearch(request: pytest.FixtureRequest, corpus: str, store: Store) -> Opener:
+    from pipelines.targets.on_opensearch import OpenSearchTarget
+    from tests.fixtures.opensearch import delete_indices
+
+    url: str = request.getfixturevalue("opensearch_url")
+    request.addfinalizer(lambda: delete_indices(url, corpus))
+    settings = IndexSettings(target="opensearch", url=url, replicas=0)
+    return lambda: OpenSearchTarget(settings, ReleaseLog(store, corpus))
+
+
+TARGETS: dict[str, Place] = {"lancedb": lancedb, "opensearch": opensearch}

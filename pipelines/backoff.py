@@ -1,0 +1,34 @@
+"""Waiting between tries: decorrelated jitter with a deadline. Knows not what is tried."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+BASE_S = 0.1
+CAP_S = 5.0
+
+
+class Backoff:
+    """Brooker's "decorrelated jitter" (AWS Architecture Blog, 2015): each wait is drawn between the base and
+    three times the last one, up to a cap. The deadline runs from the first failure since the last success."""
+
+    def __init__(self, deadline_s: float, stop: threading.Event | None = None) -> None:
+        self.deadline_s = deadline_s
+        self._stop = stop or threading.Event()
+        self._sleep_s = BASE_S
+        self._until: float | None = None
+
+    def wait(self) -> bool:
+        """Sleep before the next try. False, at once, when the deadline would pass or somebody said stop."""
+        now = time.monotonic()
+        self._until = self._until or now + self.deadline_s
+        if now + self._sleep_s > self._until or self._stop.wait(self._sleep_s):
+            return False
+        self._sleep_s = min(CAP_S, random.uniform(BASE_S, self._sleep_s * 3))
+        return True
+
+    def reset(self) -> None:
+        """Something succeeded: the next failure starts from the beginning."""
+        self._sleep_s, self._until = BASE_S, None

@@ -1,0 +1,180 @@
+"""The IndexTarget on OpenSearch: one index per generation, one alias per corpus.
+
+Knows what a generation goes through; index, bulk, scan, search and alias each know their own part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+
+from pipelines.backoff import Backoff
+from pipelines.releases import ReleaseLog
+from pipelines.targets.opensearch_alias import Aliases
+from pipelines.targets.opensearch_bulk import BulkWriter, Line, delete_lines, index_lines
+from pipelines.targets.opensearch_cluster import DEADLINE_S, Cluster
+from pipelines.targets.opensearch_failures import may_pass
+from pipelines.targets.opensearch_index import Indices, dimensions_of, path_of
+from pipelines.targets.opensearch_scan import scan_partition
+from pipelines.targets.opensearch_search import failure_in, hits_of, multi_search_body
+from pipelines.targets.target import Generation, Hit, IndexSettings, Loaded, Meta, Query, ScannedRows
+
+SEARCH_DEADLINE_S = 10.0
+_SEARCHES = 64  # in one _msearch
+_BUCKETS = 1_000
+
+
+class OpenSearchTarget:
+    """Plain or managed OpenSearch with the k-NN plugin. ``deadline_s`` bounds the wait for a cluster that fails
+    after it had answered; one that does not answer at first is given up in a few seconds.
+
+    Raises:
+        SettingsError: ``index.url`` is missing, not an address, or holds credentials.
+        TargetError: nobody answers there.
+    """
+
+    max_writers: int | None = None
+    exact_vectors = True
+
+    def __init__(self, settings: IndexSettings, log: ReleaseLog, *, deadline_s: float = DEADLINE_S) -> None:
+        self._settings = settings
+        self._cluster = Cluster(settings, deadline_s=deadline_s)
+        self._about: dict[str, Any] = self._cluster.call("GET", "/")
+        self.id = str(self._about.get("cluster_uuid") or self._cluster.url)
+        self._indices = Indices(self._cluster, settings)
+        self._aliases = Aliases(self._cluster, self.id, log)
+
+    def create(self, name: str, meta: Meta, dimensions: int) -> Generation:
+        return self._indices.create(name, meta, dimensions)
+
+    def find(self, name: str) -> Generation | None:
+        return self._indices.find(name)
+
+    def generations(self, corpus: str) -> list[Generation]:
+        mappings = self._cluster.call("GET", "/_mapping", params={"filter_path": "*.mappings._meta.backhaul.corpus"})
+        names = sorted(name for name, found in mappings.items()
+                       if found["mappings"]["_meta"]["backhaul"]["corpus"] == corpus)  # fmt: skip
+        return [found for name in names if (found := self.find(name))]
+
+    def begin_load(self, name: str) -> None:
+        self._indices.check(name)
+        self._indices.set_load_profile(name)
+
+    def load(self, name: str, batches: Iterable[pa.Table]) -> Loaded:
+        before = self._indices.check(name)
+        writer = BulkWriter(self._cluster, name, self._settings.max_bulk_bytes)
+        rows = 0
+
+        def lines() -> Iterator[Line]:
+            nonlocal rows
+            for table in batches:
+                rows += table.num_rows
+                yield from index_lines(table, writer.refuse)
+
+        writer.write(lines())
+        self._indices.refresh(name)
+        # A bulk into an index that is gone creates it anew, without our mapping.
+        if self._indices.check(name) != before:
+            raise self._cluster.error(
+                f"{name} was dropped and made anew during the load; run `backhaul load CONF` again"
+            )
+        return Loaded(rows - len(writer.dead), writer.dead)
+
+    def finish_load(self, name: str) -> None:
+        self._indices.check(name)
+        self._indices.merge(name)
+        self._indices.restore_profile(name)
+        self._indices.refresh(name)
+        self._indices.wait_for_primaries(name)
+        self._indices.warm(name)
+
+    def count(self, name: str, partition: str | None = None) -> int:
+        query = {"match_all": {}} if partition is None else {"term": {"partition": partition}}
+        return int(self._cluster.call("POST", f"{path_of(name)}/_count", {"query": query})["count"])
+
+    def scan(self, name: str, partition: str) -> Iterator[ScannedRows]:
+        return scan_partition(self._cluster, name, partition, dimensions_of(self._indices.meta_of(name)))
+
+    def partitions(self, name: str) -> dict[str, int]:
+        """Rows that name no partition are counted under the empty string."""
+        counts: dict[str, int] = {}
+        after: dict[str, Any] = {}
+        while True:
+            source = {"partition": {"terms": {"field": "partition", "missing_bucket": True}}}
+            composite = {"size": _BUCKETS, "sources": [source], **after}
+            body = {"size": 0, "aggs": {"partitions": {"composite": composite}}}
+            answer = self._cluster.call("POST", f"{path_of(name)}/_search", body)["aggregations"]["partitions"]
+            counts |= {bucket["key"]["partition"] or "": bucket["doc_count"] for bucket in answer["buckets"]}
+            if "after_key" not in answer:
+                return counts
+            after = {"after": answer["after_key"]}
+
+    def delete(self, name: str, ids: Sequence[str]) -> None:
+        writer = BulkWriter(self._cluster, name, self._settings.max_bulk_bytes)
+        writer.write(delete_lines(ids))
+        if writer.dead:
+            raise self._cluster.error(
+                f"{len(writer.dead)} rows of {name} could not be deleted: {writer.dead[0].reason}"
+            )
+        self._indices.refresh(name)
+
+    def search(self, name: str, queries: Sequence[Query]) -> list[list[Hit]]:
+        found: list[list[Hit]] = []
+        for start in range(0, len(queries), _SEARCHES):
+            found += self._search(name, list(queries[start : start + _SEARCHES]))
+        return found
+
+    def live(self, corpus: str) -> str | None:
+        return self._aliases.live(corpus)
+
+    def move_alias(self, corpus: str, expected: str | None, to: str) -> None:
+        self._aliases.move(corpus, expected, to)
+
+    def drop(self, name: str) -> None:
+        index = self._indices.read(name)
+        if index is None:
+            return
+        meta = self._indices.meta(name, index)
+        if meta is None:
+            raise self._cluster.error(f"index {name} was not made by Backhaul and is left alone; delete it yourself")
+        if self._aliases.live(meta.corpus) == name:
+            raise self._cluster.error(f"{name} is live for {meta.corpus} and cannot be dropped; "
+                                      "release another generation first")  # fmt: skip
+        self._indices.drop(name)
+
+    def describe(self) -> dict[str, str]:
+        version = self._about.get("version", {})
+        health = self._cluster.call("GET", "/_cluster/health")
+        plugins = self._cluster.call("GET", "/_cat/plugins", params={"format": "json", "h": "component,version"})
+        knn = {str(found["version"]) for found in plugins if found["component"] == "opensearch-knn"}
+        return {
+            "url": self._cluster.url,
+            "id": self.id,
+            "distribution": str(version.get("distribution", "unknown")),
+            "version": str(version.get("number", "unknown")),
+            "service": _service(self._cluster.url, self._settings),
+            "health": f"{health['status']}, {health['number_of_data_nodes']} data nodes",
+            "knn": ", ".join(sorted(knn)) or "missing; install the k-NN plugin",
+        }
+
+    def _search(self, name: str, queries: list[Query]) -> list[list[Hit]]:
+        body = multi_search_body(queries, self._settings.ef_search)
+        backoff = Backoff(SEARCH_DEADLINE_S)
+        while True:
+            answer = self._cluster.call("POST", f"{path_of(name)}/_msearch", body, deadline_s=SEARCH_DEADLINE_S)
+            failures = [failure for each in answer["responses"] if (failure := failure_in(each))]
+            if not failures:
+                return [hits_of(each) for each in answer["responses"]]
+            if not all(map(may_pass, failures)) or not backoff.wait():
+                raise self._cluster.refused(failures[0])
+
+
+def _service(url: str, settings: IndexSettings) -> str:
+    """What stands behind the address, guessed from its name."""
+    host = urlsplit(url).hostname or ""
+    if settings.service == "aoss" or host.endswith(".aoss.amazonaws.com"):
+        return "OpenSearch Serverless"
+    return "managed domain" if host.endswith((".es.amazonaws.com", ".aos.amazonaws.com", ".on.aws")) else "plain"

@@ -1,0 +1,124 @@
+"""What an OpenSearch error means for the one who sent the request. Knows statuses and error types, no requests.
+
+Classified by ``error.type`` first: one status says different things (429 is a full queue, a tripped breaker or a
+disk over its flood stage, and only the first passes by itself).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.errors import TargetError
+
+
+class Verdict(enum.Enum):
+    BACK_OFF = "wait and send the same again"
+    SHRINK = "wait and send less at once"
+    REJECT = "this document will never be taken; the others may"
+    STOP = "waiting is futile"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """``status`` None: no answer came. ``type`` is the server's error type, or ours for what has none."""
+
+    status: int | None
+    type: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.status or 'no answer'} {self.type}: {self.reason}"
+
+
+class Refused(TargetError):
+    """A request that got an error for an answer, or none."""
+
+    def __init__(self, message: str, failure: Failure) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
+NO_CONNECTION, TIMEOUT, CERTIFICATE, UNREADABLE = "no_connection", "timeout", "certificate", "unreadable_answer"
+
+_BY_TYPE = {
+    "rejected_execution_exception": Verdict.BACK_OFF,
+    "opensearch_rejected_execution_exception": Verdict.BACK_OFF,
+    "node_not_connected_exception": Verdict.BACK_OFF,
+    "node_disconnected_exception": Verdict.BACK_OFF,
+    "node_closed_exception": Verdict.BACK_OFF,
+    "no_shard_available_action_exception": Verdict.BACK_OFF,
+    "unavailable_shards_exception": Verdict.BACK_OFF,
+    "cluster_manager_not_discovered_exception": Verdict.BACK_OFF,
+    "master_not_discovered_exception": Verdict.BACK_OFF,
+    "process_cluster_event_timeout_exception": Verdict.BACK_OFF,
+    "circuit_breaking_exception": Verdict.SHRINK,
+    "cluster_block_exception": Verdict.STOP,  # read-only or over the flood stage; as 429 too
+    "security_exception": Verdict.STOP,
+    "index_not_found_exception": Verdict.STOP,
+    "index_closed_exception": Verdict.STOP,
+    NO_CONNECTION: Verdict.BACK_OFF,
+    TIMEOUT: Verdict.SHRINK,
+    CERTIFICATE: Verdict.STOP,
+    UNREADABLE: Verdict.BACK_OFF,  # a proxy in front of a node that restarts
+}
+
+
+def classify(failure: Failure) -> Verdict:
+    """The verdict on one item of a bulk, or on a whole request."""
+    if verdict := _BY_TYPE.get(failure.type):
+        return verdict
+    status = failure.status or 0
+    if status == 413:
+        return Verdict.SHRINK
+    if status == 400:
+        return Verdict.REJECT
+    if status == 429 or status >= 500:
+        return Verdict.BACK_OFF
+    return Verdict.STOP
+
+
+def may_pass(failure: Failure) -> bool:
+    """Whether to repeat a request that holds no documents. An unknown 500 is a bug that waiting does not mend."""
+    if failure.status == 500 and failure.type not in _BY_TYPE:
+        return False
+    return classify(failure) in (Verdict.BACK_OFF, Verdict.SHRINK) and failure.status != 413
+
+
+def failure_of(status: int | None, error: Any) -> Failure:  # Any: an object, a string, or an AWS message
+    """From the ``error`` value of an answer or of one bulk item."""
+    if not isinstance(error, dict):
+        return Failure(status, f"http_{status}", _short(str(error or "no explanation")))
+    cause = error
+    if error.get("type") == "search_phase_execution_exception" and error.get("root_cause"):
+        cause = error["root_cause"][0]
+    reason = str(cause.get("reason") or "")
+    deeper = cause.get("caused_by")
+    if isinstance(deeper, dict) and deeper.get("reason"):
+        reason += f" ({deeper['reason']})"
+    return Failure(status, str(cause.get("type") or f"http_{status}"), _short(reason))
+
+
+ADVICE = {
+    NO_CONNECTION: "check that it runs, that index.url is right and that this machine may reach it",
+    TIMEOUT: "it answers too slowly; check its load, its health and the network",
+    CERTIFICATE: "set index.ca_certs to the CA that signed its certificate",
+    "cluster_block_exception": "the index or the cluster is blocked: free disk space or lift the block, "
+    "then run `backhaul load CONF` to resume",
+    "index_not_found_exception": "`backhaul list CONF` shows the generations that exist",
+    "index_closed_exception": "open the index again",
+}
+
+
+def advice_on(failure: Failure) -> str:
+    if advice := ADVICE.get(failure.type):
+        return advice
+    if failure.status in (401, 403):
+        return ("check OPENSEARCH_USERNAME and OPENSEARCH_PASSWORD, or index.region and the AWS credentials, "
+                "and what this user may do")  # fmt: skip
+    return "`backhaul doctor CONF` checks the cluster"
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:500]

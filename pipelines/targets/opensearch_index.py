@@ -1,0 +1,180 @@
+"""One index as a whole: found, checked, given the load profile, merged, refreshed and warmed.
+
+Knows settings and shards; knows no rows, queries or aliases.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from pipelines.errors import SettingsError
+from pipelines.targets.opensearch_cluster import Cluster, segment
+from pipelines.targets.opensearch_failures import Refused, may_pass
+from pipelines.targets.opensearch_mapping import index_body, meta_of, must_have_meta, must_have_shape
+from pipelines.targets.target import Generation, IndexSettings, Meta
+
+_MERGE_DEADLINE_S = 6 * 3600.0
+_SLOW_READ_S = 600.0  # a refresh builds the graph of what was written since the last one
+_MERGE_PAUSE_S = 2.0
+_PRIMARIES_S = 30
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
+
+
+class Indices:
+    def __init__(self, cluster: Cluster, settings: IndexSettings) -> None:
+        self._cluster = cluster
+        self._settings = settings
+
+    def create(self, name: str, meta: Meta, dimensions: int) -> Generation:
+        """Made by one call, which is atomic; one that is there already must be what was asked for."""
+        body = index_body(self._settings, name, meta, dimensions)
+        try:
+            self._cluster.call("PUT", path_of(name), body)
+        except Refused as error:
+            if error.failure.type != "resource_already_exists_exception":
+                raise
+        index, what = self._must_find(name), self._what(name)
+        must_have_meta(meta_of(index["mappings"], what), meta, what)
+        must_have_shape(index, body, what)
+        self.wait_for_primaries(name)
+        return self._generation(name, index, meta)
+
+    def find(self, name: str) -> Generation | None:
+        """None when there is no such index, or Backhaul did not make it."""
+        index = self.read(name)
+        meta = self.meta(name, index) if index else None
+        return self._generation(name, index, meta) if index and meta else None
+
+    def check(self, name: str) -> str:
+        """The uuid of a generation whose mapping is still the one of the settings."""
+        index = self._must_find(name)
+        meta = self._must_be_ours(name, index)
+        must_have_shape(index, index_body(self._settings, name, meta, dimensions_of(meta)), self._what(name))
+        return _uuid(index)
+
+    def meta_of(self, name: str) -> Meta:
+        return self._must_be_ours(name, self._must_find(name))
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Settings, mappings and aliases, as the cluster gives them."""
+        try:
+            found = self._cluster.call("GET", path_of(name))
+        except Refused as error:
+            if error.failure.status == 404:
+                return None
+            raise
+        if name not in found:
+            raise self._cluster.error(f"{name} is an alias of {', '.join(sorted(found))}, not a generation")
+        return dict(found[name])
+
+    def meta(self, name: str, index: dict[str, Any]) -> Meta | None:
+        return meta_of(index["mappings"], self._what(name))
+
+    def drop(self, name: str) -> None:
+        try:
+            self._cluster.call("DELETE", path_of(name))
+        except Refused as error:
+            if error.failure.status != 404:
+                raise
+
+    def set_load_profile(self, name: str) -> None:
+        self._put_settings(name, {"refresh_interval": "-1", "number_of_replicas": 0})
+
+    def restore_profile(self, name: str) -> None:
+        # null: the cluster's own default
+        self._put_settings(name, {"refresh_interval": None, "number_of_replicas": self._settings.replicas})
+
+    def refresh(self, name: str) -> None:
+        self._cluster.call("POST", f"{path_of(name)}/_refresh", read_s=_SLOW_READ_S)
+
+    def wait_for_primaries(self, name: str) -> None:
+        params = {"wait_for_status": "yellow", "timeout": f"{_PRIMARIES_S}s"}
+        try:
+            self._cluster.call("GET", f"/_cluster/health/{segment(name)}", params=params)
+        except Refused as error:
+            if error.failure.status != 408:
+                raise
+            raise self._cluster.error(f"index {name} stayed red for {_PRIMARIES_S} s; see GET /_cluster/allocation/explain, "
+                                      "then run the command again") from error  # fmt: skip
+
+    def merge(self, name: str) -> None:
+        """Merge every shard into one segment, so that its graph is built once and whole, and flush.
+
+        The request may die before the merge does (a gateway ends it, the node restarts): then wait until no merge
+        runs and ask again, which costs nothing when it was done.
+        """
+        deadline = time.monotonic() + _MERGE_DEADLINE_S
+        while time.monotonic() < deadline:
+            try:
+                params = {"max_num_segments": "1"}
+                answer = self._cluster.once("POST", f"{path_of(name)}/_forcemerge", params=params, read_s=_SLOW_READ_S)
+            except Refused as error:
+                if not may_pass(error.failure):
+                    raise
+                self._wait_while_merging(name, deadline)
+                continue
+            if wrong := answer["_shards"].get("failures"):
+                raise self._cluster.error(f"merging {name} failed: {wrong}; run `backhaul load CONF` to finish it")
+            return
+        raise self._cluster.error(f"merging {name} took over {_MERGE_DEADLINE_S:.0f} s; run `backhaul load CONF` again")
+
+    def _wait_while_merging(self, name: str, deadline: float) -> None:
+        while time.monotonic() < deadline:
+            params = {"actions": "indices:admin/forcemerge", "detailed": "true", "group_by": "none"}
+            tasks = self._cluster.call("GET", "/_tasks", params=params).get("tasks", [])
+            if not any(name in task.get("description", "") for task in tasks):
+                return
+            time.sleep(_MERGE_PAUSE_S)
+
+    def warm(self, name: str) -> None:
+        """Load the graphs into memory where the plugin has the endpoint."""
+        try:
+            self._cluster.call("GET", f"/_plugins/_knn/warmup/{segment(name)}", read_s=_SLOW_READ_S)
+        except Refused as error:
+            if error.failure.status not in (400, 403, 404, 405):
+                raise
+
+    def _put_settings(self, name: str, settings: dict[str, Any]) -> None:
+        self._cluster.call("PUT", f"{path_of(name)}/_settings", {"index": settings})
+
+    def _must_find(self, name: str) -> dict[str, Any]:
+        index = self.read(name)
+        if index is None:
+            raise self._cluster.error(f"generation {name} does not exist; `backhaul list CONF` shows those that do")
+        return index
+
+    def _must_be_ours(self, name: str, index: dict[str, Any]) -> Meta:
+        meta = self.meta(name, index)
+        if meta is None:
+            raise self._cluster.error(f"index {name} has no mapping of Backhaul's: a write to a dropped generation creates "
+                                      f"such an index. Delete it (DELETE /{name}), then run `backhaul load CONF`")  # fmt: skip
+        return meta
+
+    def _generation(self, name: str, index: dict[str, Any], meta: Meta) -> Generation:
+        rows = int(self._cluster.call("GET", f"{path_of(name)}/_count")["count"])
+        return Generation(name, _uuid(index), rows, meta)
+
+    def _what(self, name: str) -> str:
+        return f"index {name} on {self._cluster.url}"
+
+
+def path_of(name: str) -> str:
+    """The path of an index or alias, by exactly this name: OpenSearch reads ``*`` and ``,`` as patterns.
+
+    Raises:
+        SettingsError: OpenSearch has no index of such a name.
+    """
+    if not _NAME.fullmatch(name):
+        raise SettingsError(f"{name!r} cannot be the name of an OpenSearch index: use lower-case letters, digits, - _ . "
+                            "beginning with a letter or digit, at most 200")  # fmt: skip
+    return f"/{name}"
+
+
+def dimensions_of(meta: Meta) -> int:
+    return int(meta.space["dimensions"])
+
+
+def _uuid(index: dict[str, Any]) -> str:
+    return str(index["settings"]["index"]["uuid"])

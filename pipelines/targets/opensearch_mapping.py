@@ -1,0 +1,134 @@
+"""The index body of a generation, and what an existing index must look like to be one. Sends nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from pipelines.digest import check_format
+from pipelines.errors import TargetError
+from pipelines.space import Space
+from pipelines.targets.target import IndexSettings, Meta
+
+META_KEY = "backhaul"
+VECTOR = "vector"
+# knn_score and the mapping must agree. Cosine also holds for normalised vectors, where inner product would
+# take a zero vector in silence.
+SPACE_TYPE = "cosinesimil"
+_INDEXED_CHARACTERS = 8191  # a term holds 32,766 bytes at most; UTF-8 needs up to four per character
+
+
+def first_release_alias(name: str) -> str:
+    """A token that a generation is made with; a first release takes it, so it happens at most once."""
+    return f"{name}.unreleased"
+
+
+def index_body(settings: IndexSettings, name: str, meta: Meta, dimensions: int) -> dict[str, Any]:
+    return {
+        "aliases": {first_release_alias(name): {}},
+        "settings": {"index": {
+            "knn": True,
+            "number_of_shards": settings.shards,
+            "number_of_replicas": settings.replicas,
+        }},
+        "mappings": {
+            "dynamic": "strict",
+            "_meta": {META_KEY: asdict(meta)},
+            "properties": _properties(settings, meta, dimensions),
+        },
+    }  # fmt: skip
+
+
+def _properties(settings: IndexSettings, meta: Meta, dimensions: int) -> dict[str, Any]:
+    keyword = {"type": "keyword"}
+    analyzed = {"type": "text", "analyzer": settings.analyzer}
+    kept = {"type": "keyword", "index": False, "doc_values": False}  # returned, never searched
+    counted = {"type": "integer", "index": False}
+    properties: dict[str, Any] = {
+        "id": keyword,
+        "document_id": keyword,
+        "tenant": keyword,
+        "uri": kept,
+        "title": analyzed,
+        "doc_type": keyword,
+        "date": {"type": "date", "format": "strict_date_optional_time"},
+        "ordinal": {"type": "integer"},
+        "text": analyzed,
+        "start": {"type": "long", "index": False},
+        "end": {"type": "long", "index": False},
+        "tokens": counted,
+        "partition": keyword,
+        "number": {"type": "long"},
+        "row_digest": {"type": "keyword", "index": False},
+        "metadata": {"dynamic": "strict", "properties": {
+            name: {"type": "keyword", "ignore_above": _INDEXED_CHARACTERS} for name in meta.metadata_fields}},
+        VECTOR: {
+            "type": "knn_vector",
+            "dimension": dimensions,
+            # The engine is always named: the default one ends the whole node where its native libraries are missing.
+            "method": {"name": "hnsw", "engine": "lucene", "space_type": SPACE_TYPE,
+                       "parameters": {"m": settings.m, "ef_construction": settings.ef_construction}},
+        },
+    }  # fmt: skip
+    if not meta.metadata_fields:
+        properties["metadata"] = {"dynamic": "strict"}
+    return properties
+
+
+def meta_of(mappings: dict[str, Any], what: str) -> Meta | None:
+    """What the index says of itself; None when Backhaul did not make it.
+
+    Raises:
+        NewerFormat: a later version of Backhaul made it.
+    """
+    value = mappings.get("_meta", {}).get(META_KEY)
+    if value is None:
+        return None
+    check_format(value.get("format"), what)
+    return Meta(value["corpus"], value["run_id"], value["space"], tuple(value["metadata_fields"]), value["format"])
+
+
+def must_have_meta(found: Meta | None, wanted: Meta, what: str) -> None:
+    """Raises SpaceMismatch for another Space, TargetError for any other difference."""
+    if found is None:
+        raise TargetError(f"{what} was not made by Backhaul; choose another corpus name, or delete that index")
+    if found.space != wanted.space:
+        Space(**wanted.space).must_equal(Space(**found.space), what)
+    mine, theirs = asdict(wanted), asdict(found)
+    if wrong := [f"{name}: {mine[name]!r} here, {theirs[name]!r} there" for name in mine if mine[name] != theirs[name]]:
+        raise TargetError(f"{what} belongs to something else: {'; '.join(wrong)}. "
+                          "Run `backhaul drop CONF` on it, or choose another corpus name.")  # fmt: skip
+
+
+def must_have_shape(index: dict[str, Any], body: dict[str, Any], what: str) -> None:
+    """Everything that was asked for is there with the same value, and no field besides.
+
+    Raises:
+        TargetError: naming each difference; a vector field silently mapped as float is a known accident.
+    """
+    mappings, settings = index["mappings"], index["settings"]["index"]
+    wanted = body["mappings"]["properties"]
+    wrong = _differences(wanted, mappings.get("properties", {}), "")
+    wrong += [f"{name}: absent here, present there" for name in mappings.get("properties", {}) if name not in wanted]
+    wrong += _differences({"dynamic": "strict"}, mappings, "")
+    asked = body["settings"]["index"]
+    wrong += _differences({name: asked[name] for name in ("knn", "number_of_shards")}, settings, "")
+    if wrong:
+        raise TargetError(f"{what} has another mapping than the settings ask for: {'; '.join(wrong)}. "
+                          "Drop it with `backhaul drop CONF`, or put the settings back.")  # fmt: skip
+
+
+def _differences(wanted: dict[str, Any], found: dict[str, Any], path: str) -> list[str]:
+    wrong = []
+    for name, value in wanted.items():
+        here = f"{path}{name}"
+        other = found.get(name)
+        if isinstance(value, dict):
+            wrong += _differences(value, other if isinstance(other, dict) else {}, f"{here}.")
+        elif _spelled(value) != _spelled(other):
+            wrong.append(f"{here}: {value!r} here, {other!r} there")
+    return wrong
+
+
+def _spelled(value: Any) -> str:  # Any: JSON; index settings come back as strings, whatever was sent
+    return str(value).lower()
