@@ -15,6 +15,7 @@ from pipelines.digest import canonical_json, check_format
 from pipelines.document import ROW_FIELDS
 from pipelines.errors import TargetError
 from pipelines.parts import vectors_of
+from pipelines.space import Space
 from pipelines.targets.target import Hit, IndexSettings, Meta, Query, ScannedRows
 
 SEARCH_TEXT = "search_text"
@@ -72,6 +73,27 @@ def stored_meta(schema: pa.Schema, what: str) -> tuple[Meta, dict[str, Any], str
     check_format(stored["meta"].get("format"), what)
     meta = stored["meta"] | {"metadata_fields": tuple(stored["meta"]["metadata_fields"])}
     return Meta(**meta), stored["index"], stored["uuid"]
+
+
+def must_be_same(found: pa.Schema, wanted: pa.Schema, what: str) -> None:
+    """The table found under a generation's name is that generation.
+
+    Raises:
+        SpaceMismatch: it holds vectors of another Space.
+        TargetError: any other difference of meta, index settings or dimensions.
+    """
+    there, here = stored_meta(found, what), stored_meta(wanted, what)
+    if there is None or here is None:
+        raise TargetError(f"{what} was not made by Backhaul; choose another corpus name or index.url")
+    if there[0].space != here[0].space:
+        Space(**here[0].space).must_equal(Space(**there[0].space), what)
+    mine = asdict(here[0]) | {f"index.{name}": value for name, value in here[1].items()}
+    theirs = asdict(there[0]) | {f"index.{name}": value for name, value in there[1].items()}
+    mine["dimensions"], theirs["dimensions"] = (schema.field("vector").type.list_size for schema in (wanted, found))
+    if wrong := [f"{name}: {mine[name]!r} here, {theirs.get(name)!r} there" for name in mine
+                 if mine[name] != theirs.get(name)]:  # fmt: skip
+        raise TargetError(f"{what} exists and is another generation: {'; '.join(wrong)}; "
+                          "`backhaul drop CONF` removes it, then run the same command again")  # fmt: skip
 
 
 def mark_dropped(table: Any) -> None:  # Any: lancedb is untyped at this border

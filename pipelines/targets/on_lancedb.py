@@ -27,6 +27,7 @@ from pipelines.targets.lancedb_rows import (
     literal,
     mark_dropped,
     merge_batches,
+    must_be_same,
     scanned_rows,
     stored_meta,
     table_schema,
@@ -64,7 +65,7 @@ class LanceTarget:
                 if self._find(name) is None:  # else another process made it meanwhile
                     raise
         table = self._open(name)
-        self._must_be_same(name, table, meta, dimensions)
+        must_be_same(table.schema, table_schema(meta, dimensions, self._settings, ""), f"{self._connection.uri}/{name}")
         with self._connection.translated(f"preparing {name} for search"):
             build_text_index(table, self._settings)
         return self._generation(name, table)
@@ -242,22 +243,6 @@ class LanceTarget:
             raise self._absent(name)
         with self._connection.translated(f"counting {name}"):
             return Generation(name, stored[2], int(table.count_rows()), stored[0])
-
-    def _must_be_same(self, name: str, table: Any, meta: Meta, dimensions: int) -> None:  # Any: lancedb's table
-        stored = stored_meta(table.schema, name)
-        if stored is None:
-            raise self._absent(name)
-        wanted = table_schema(meta, dimensions, self._settings, stored[2])
-        differing = [f for f in Meta.__dataclass_fields__ if getattr(stored[0], f) != getattr(meta, f)]
-        index = self._settings.deciding()
-        differing += [f"index.{f}" for f in index if stored[1].get(f) != index[f]]
-        if not table.schema.field("vector").type.equals(wanted.field("vector").type):
-            differing.append(f"dimensions ({table.schema.field('vector').type.list_size} there, {dimensions} here)")
-        if differing:
-            raise TargetError(
-                f"LanceDB at {self._connection.uri}: {name} exists with another {', '.join(differing)}; "
-                f"`backhaul drop CONF --generation {name}` removes it, then run the same command again"
-            )
 
     def _grace(self, name: str) -> timedelta:
         """How old a version must be to be removed: readers of the live generation may still be on the last ones."""
