@@ -16,9 +16,13 @@ class LimitsSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_reject_share: float = Field(0.01, ge=0, le=1)
-    max_truncated_share: float | None = Field(None, ge=0, le=1)
-    max_bad_vectors: int = Field(0, ge=0)
+    max_reject_share: float = Field(0.01, ge=0, le=1, description="largest share of records that may be rejected")
+    max_truncated_share: float | None = Field(
+        None, ge=0, le=1, description="largest share of tokens that the model's limit may cut off; null: report only"
+    )
+    max_bad_vectors: int = Field(
+        0, ge=0, description="vectors of a partition that may be NaN or zero; their rows are rejected"
+    )
 
 
 @dataclass

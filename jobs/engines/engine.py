@@ -18,10 +18,12 @@ class EngineSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["local"] = "local"
-    workers: int = Field(1, ge=0)
-    max_attempts: int = Field(3, ge=1)
-    grace_s: float = Field(30.0, gt=0)  # from a stop signal to SIGKILL of the workers
+    name: Literal["local"] = Field("local", description="where partitions run: local (processes of this machine)")
+    workers: int = Field(1, ge=0, description="worker processes; 0: in this process, which memory:// needs")
+    max_attempts: int = Field(3, ge=1, description="workers that may die on one partition before it is given up")
+    grace_s: float = Field(
+        30.0, gt=0, description="seconds between a stop signal and killing the workers"
+    )  # from a stop signal to SIGKILL of the workers
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,29 +20,37 @@ class FieldsSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str | None = "id"
-    title: str | None = "title"
-    text: str = "text"
-    uri: str | None = None
-    doc_type: str | None = None
-    date: str | None = None
-    tenant: str | None = None
-    metadata: tuple[str, ...] = ()
+    id: str | None = Field("id", description="the document's stable id; null: relative key and offset")
+    title: str | None = Field("title", description="the title; null: none")
+    text: str = Field("text", description="the text")
+    uri: str | None = Field(None, description="where the document lives; null: the relative key")
+    doc_type: str | None = Field(None, description="the document type")
+    date: str | None = Field(None, description="an ISO 8601 date")
+    tenant: str | None = Field(None, description="the tenant that ids are scoped by")
+    metadata: tuple[str, ...] = Field((), description="further scalar fields to keep")
 
 
 class SourceSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    uri: str
-    format: Format = "jsonl"
-    include: tuple[str, ...] = ("**",)
-    exclude: tuple[str, ...] = ()
-    on_duplicate: Literal["fail", "first"] = "fail"
+    uri: str = Field(description="a prefix or one object: s3://, file:/// or memory://")
+    format: Format = Field(
+        "jsonl", description="jsonl | csv | tsv | parquet | text | markdown; .gz and .zst are unpacked"
+    )
+    include: tuple[str, ...] = Field(("**",), description="globs of relative keys to read")
+    exclude: tuple[str, ...] = Field((), description="globs of relative keys to leave out")
+    on_duplicate: Literal["fail", "first"] = Field(
+        "fail", description="what a second document of the same id does: fail the run, or be dropped"
+    )
     fields: FieldsSettings = FieldsSettings()
     storage: StorageSettings = StorageSettings()
-    max_document_bytes: int = Field(16 << 20, ge=1024)  # stored bytes of one record
-    quoted_newlines: bool = True  # csv/tsv: true forbids cutting objects into ranges
-    encoding: Literal["utf-8"] = "utf-8"
+    max_document_bytes: int = Field(
+        16 << 20, ge=1024, description="stored bytes of one record; a longer one is rejected"
+    )
+    quoted_newlines: bool = Field(
+        True, description="csv, tsv: quotes may hold newlines, which forbids cutting an object into ranges"
+    )
+    encoding: Literal["utf-8"] = Field("utf-8", description="of every text format")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,14 @@ class SplitSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: Method = "tokens"
-    max_tokens: int = Field(256, ge=16)
-    overlap_tokens: int = Field(32, ge=0)
-    template: str = "{title} {text}"
+    method: Method = Field(
+        "tokens", description="none | tokens | sentences | recursive (Markdown headings, paragraphs)"
+    )
+    max_tokens: int = Field(
+        256, ge=16, description="longest embedded input: template, title and special tokens included"
+    )
+    overlap_tokens: int = Field(32, ge=0, description="tokens that neighbouring chunks share")
+    template: str = Field("{title} {text}", description="what is embedded: {text} and other fields of the document")
 
     @model_validator(mode="after")
     def _fits(self) -> SplitSettings:

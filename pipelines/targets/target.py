@@ -19,21 +19,25 @@ from pipelines.embed.embedder import Vectors
 class IndexSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    target: Literal["opensearch", "lancedb"] = "lancedb"
-    url: str | None = None  # OpenSearch: https://host:port; LanceDB: a folder or s3 uri, default <root>/lancedb
-    analyzer: str = "english"
-    shards: int = Field(1, ge=1)
-    replicas: int = Field(1, ge=0)
-    m: int = Field(16, ge=2)  # HNSW: links per node
-    ef_construction: int = Field(128, ge=8)
-    ef_search: int = Field(128, ge=8)
-    keep_releases: int = Field(3, ge=1)
-    max_bulk_bytes: int = Field(8 << 20, ge=1 << 16)
-    max_dead_letters: int = Field(0, ge=0)
-    region: str | None = None  # signs requests with SigV4 when set
-    service: Literal["es", "aoss"] = "es"
-    verify_certs: bool = True
-    ca_certs: str | None = None
+    target: Literal["opensearch", "lancedb"] = Field(
+        "lancedb", description="opensearch | lancedb (embedded, one writer)"
+    )
+    url: str | None = Field(None, description="OpenSearch: https://host:port; LanceDB: a uri, default <root>/lancedb")
+    analyzer: str = Field("english", description="language analyser of title and text")
+    shards: int = Field(1, ge=1, description="primary shards (OpenSearch)")
+    replicas: int = Field(1, ge=0, description="replicas after the load (OpenSearch)")
+    m: int = Field(16, ge=2, description="HNSW: links per node")
+    ef_construction: int = Field(128, ge=8, description="HNSW: candidates while building")
+    ef_search: int = Field(128, ge=8, description="HNSW: candidates while searching")
+    keep_releases: int = Field(3, ge=1, description="generations kept for a rollback")
+    max_bulk_bytes: int = Field(8 << 20, ge=1 << 16, description="serialised bytes of one bulk request (OpenSearch)")
+    max_dead_letters: int = Field(0, ge=0, description="rows that the index may refuse for good")
+    region: str | None = Field(None, description="AWS region; set, requests are signed with SigV4")
+    service: Literal["es", "aoss"] = Field(
+        "es", description="what SigV4 signs for: es (managed domain) | aoss (Serverless)"
+    )
+    verify_certs: bool = Field(True, description="check the server's certificate")
+    ca_certs: str | None = Field(None, description="file of certificate authorities to trust instead of the system's")
 
     def deciding(self) -> dict[str, Any]:
         """What makes another generation of the same run: mapping and index settings, not limits or address."""
