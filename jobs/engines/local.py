@@ -1,0 +1,193 @@
+"""The local engine: worker processes on this machine, each with one Work.
+
+The driver owns the order, the attempts and every process; it knows nothing of what a Work does. A loop of its
+own, because ProcessPoolExecutor breaks for good on one SIGKILL and multiprocessing.Pool hangs on it.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import wait
+from typing import Any, TypeVar
+
+from jobs.engines.engine import Beat, Done, EngineSettings, Failed, WorkSpec
+from jobs.engines.inline import run_inline
+from jobs.engines.process import WorkerProcess
+from jobs.engines.stop import StopSignals, interrupted
+from jobs.engines.worker import Answer, Fault, Hello, Ready, Receipt, Stop, Stopped
+from pipelines.partition import Partition
+
+S = TypeVar("S")
+log = logging.getLogger(__name__)
+_DIED = "worker died"
+_ADVICE = "the system's log may say why (memory is the usual cause). Then: backhaul retry CONF"
+
+
+class LocalEngine:
+    """``settings.workers`` processes; 0 runs inline in this one."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+
+    def run(self, spec: WorkSpec[S], partitions: Sequence[Partition], *, workers: int | None = None,
+            on_beat: Callable[[Beat], None] = lambda beat: None) -> Iterator[Done | Failed]:  # fmt: skip
+        """One outcome per partition. Closing the iterator kills the workers.
+
+        Raises:
+            Interrupted: told to stop by SIGINT or SIGTERM; what was yielded before is done.
+        """
+        count = self._settings.workers if workers is None else min(workers, self._settings.workers)
+        if not partitions:
+            return
+        if count == 0:
+            yield from run_inline(spec, partitions, on_beat)
+            return
+        crew = _Crew(spec, partitions, count, self._settings, on_beat)
+        try:
+            with StopSignals(on_second=crew.kill) as stop:
+                yield from crew.outcomes(stop)
+        finally:
+            crew.disband()
+
+
+class _Crew:
+    """The workers of one run, and which partition each has in hand."""
+
+    def __init__(self, spec: WorkSpec[Any], partitions: Sequence[Partition], count: int, settings: EngineSettings,
+                 on_beat: Callable[[Beat], None]) -> None:  # fmt: skip
+        self._hello = Hello(pickle.dumps(spec), logging.getLogger().getEffectiveLevel())
+        self._pending = deque(partitions)
+        self._total = len(partitions)
+        self._ended = 0
+        self._count = count  # workers wanted; one less for each whose Work could not be built
+        self._settings = settings
+        self._on_beat = on_beat
+        self._workers: list[WorkerProcess] = []
+        self._attempts: Counter[str] = Counter()
+        self._stillborn = 0  # workers that died before they were ready, since the last that was
+
+    def outcomes(self, stop: StopSignals) -> Iterator[Done | Failed]:
+        while (self._pending or self._busy()) and not stop.requested:
+            self._hand_out()
+            yield from self._listen(stop, timeout_s=None)
+        if stop.requested:
+            yield from self._finish_parts(stop)
+            raise interrupted(self._ended, self._total)
+
+    def kill(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+
+    def disband(self) -> None:
+        """End every worker: those at rest are asked to, the others killed."""
+        for worker in self._workers:
+            if worker.ready and worker.partition is None:
+                worker.send(None)
+            else:
+                worker.kill()
+        for worker in self._workers:
+            worker.end()
+        self._workers.clear()
+
+    def _busy(self) -> list[WorkerProcess]:
+        return [worker for worker in self._workers if worker.partition is not None]
+
+    def _hand_out(self) -> None:
+        idle = [worker for worker in self._workers if worker.partition is None]
+        for _ in range(min(self._count - len(self._workers), len(self._pending) - len(idle))):
+            self._workers.append(WorkerProcess(self._hello))
+        for worker in idle:
+            if worker.ready and self._pending:
+                worker.partition = self._pending.popleft()
+                worker.send(worker.partition)
+
+    def _finish_parts(self, stop: StopSignals) -> Iterator[Done | Failed]:
+        """Let busy workers finish the part in hand, ``grace_s`` at most. Nothing is started or retried."""
+        self._pending.clear()
+        log.warning("stopping: %d workers finish the part in hand; a second signal kills them", len(self._busy()))
+        for worker in self._busy():
+            worker.send(Stop())
+        deadline = time.monotonic() + self._settings.grace_s
+        while self._busy() and (left_s := deadline - time.monotonic()) > 0:
+            yield from self._listen(stop, timeout_s=left_s)
+
+    def _listen(self, stop: StopSignals, timeout_s: float | None) -> Iterator[Done | Failed]:
+        readable = wait([stop.wake, *(worker.pipe for worker in self._workers)], timeout_s)
+        if stop.wake in readable:
+            stop.drain()
+        for worker in [worker for worker in self._workers if worker.pipe in readable]:
+            try:
+                answer: Answer = worker.pipe.recv()
+            except (EOFError, OSError):
+                yield from self._replace(worker, stop)
+                continue
+            if isinstance(answer, Beat):
+                self._on_beat(answer)
+            elif isinstance(answer, Ready):
+                worker.ready, self._stillborn = True, 0
+            elif isinstance(answer, Stopped):
+                yield from self._replace(worker, stop)
+            elif worker.partition is None:
+                yield from self._do_without(worker, answer)
+            else:
+                yield self._outcome(worker, answer)
+
+    def _outcome(self, worker: WorkerProcess, answer: Receipt | Fault) -> Done | Failed:
+        partition, worker.partition = worker.partition, None
+        assert partition is not None
+        self._ended += 1
+        if isinstance(answer, Receipt):
+            return Done(partition, answer.receipt)
+        attempts = self._attempts[partition.id] + 1
+        return Failed(partition, answer.cause, answer.message, answer.exit_code, attempts)
+
+    def _replace(self, worker: WorkerProcess, stop: StopSignals) -> Iterator[Failed]:
+        """A worker is gone: its partition is next in line again, unless it was its last attempt."""
+        partition, end = worker.partition, self._part_with(worker)
+        if stop.requested:
+            return
+        if partition is None:
+            if not worker.ready:
+                yield from self._count_stillborn(end)
+            return
+        self._attempts[partition.id] += 1
+        attempts = self._attempts[partition.id]
+        log.warning("worker died (%s) on partition %d, attempt %d", end, partition.number, attempts)
+        if attempts < self._settings.max_attempts:
+            self._pending.appendleft(partition)
+            return
+        self._ended += 1
+        message = f"partition {partition.number} ({partition.id[:12]}) lost its worker {attempts} times, the last {end}"
+        yield Failed(partition, _DIED, f"{message}; {_ADVICE}", 1, attempts)
+
+    def _count_stillborn(self, end: str) -> Iterator[Failed]:
+        self._stillborn += 1
+        log.warning("a worker died before it was ready (%s)", end)
+        if self._stillborn >= self._settings.max_attempts * self._count:
+            message = f"{self._stillborn} workers in a row died before they were ready, the last {end}; {_ADVICE}"
+            yield from self._give_up(Fault(_DIED, message, 1))
+
+    def _do_without(self, worker: WorkerProcess, fault: Receipt | Fault) -> Iterator[Failed]:
+        """The Work could not be built: one worker less, and when no other is left, nothing pending can be done."""
+        assert isinstance(fault, Fault)
+        self._part_with(worker)
+        self._count -= 1
+        if self._count:
+            log.warning("a worker could not start (%s: %s); %d left", fault.cause, fault.message, self._count)
+        else:
+            yield from self._give_up(fault)
+
+    def _give_up(self, fault: Fault) -> Iterator[Failed]:
+        pending, self._pending = [*self._pending], deque()
+        for partition in pending:
+            self._ended += 1
+            attempts = self._attempts[partition.id]
+            yield Failed(partition, fault.cause, fault.message, fault.exit_code, attempts)
+
+    def _part_with(self, worker: WorkerProcess) -> str:
+        self._workers.remove(worker)
+        return worker.end()
