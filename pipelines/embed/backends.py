@@ -1,0 +1,88 @@
+"""Which class serves which ``embed.backend``, and what can be said of it without loading a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from pipelines.embed.embedder import Embedder, Tokenizer
+from pipelines.embed.hashing import HashEmbedder, hash_space
+from pipelines.embed.models import Derived, Model, resolve_derived, resolve_model
+from pipelines.embed.settings import EmbedSettings
+from pipelines.embed.tokens import ModelTokenizer, WordTokenizer
+from pipelines.errors import SettingsError
+from pipelines.space import RequestedMaker, Space
+from pipelines.storage import StorageSettings
+
+
+def open_embedder(settings: EmbedSettings, storage: StorageSettings | None = None) -> Embedder:
+    """Load the model; once per process.
+
+    Raises:
+        SettingsError: the model or the backend is not installed, or cannot do what is asked.
+        GateRefused: a digest or a card does not fit.
+    """
+    return _BACKENDS[settings.backend](settings, storage)
+
+
+def open_tokenizer(settings: EmbedSettings, storage: StorageSettings | None = None) -> Tokenizer:
+    """The tokenizer that counts what ``open_embedder`` would embed as documents, prompt included."""
+    if settings.backend == "hash":
+        return WordTokenizer()
+    model = _model(settings, storage)
+    return ModelTokenizer(model.tokenizer, model.space.tokenizer, model.space.document_prompt)
+
+
+def space_of(settings: EmbedSettings, storage: StorageSettings | None = None) -> Space:
+    """The Space of the vectors that ``open_embedder`` would give."""
+    if settings.backend == "hash":
+        return hash_space(settings.dimensions or 0)
+    return _model(settings, storage).space
+
+
+def requested_maker(settings: EmbedSettings, storage: StorageSettings | None = None) -> RequestedMaker:
+    """What the plan asks for. Precision is that of the file which computes: torch and hash compute in fp32."""
+    plain = RequestedMaker(settings.backend, "fp32", settings.threads, settings.batch_tokens)
+    if settings.backend == "onnx":
+        derived = resolve_derived(settings.derived, _model(settings, storage), storage)
+        plain = replace(plain, precision=derived.precision, derived=derived.digest)
+    if settings.precision not in (None, plain.precision) and settings.backend != "hash":
+        raise SettingsError(
+            f"embed.precision is {settings.precision}, but backend {settings.backend} computes in {plain.precision} with "
+            f"{_computing_file(settings)}; set embed.precision: {plain.precision}, or leave it out"
+        )
+    return plain
+
+
+def _hash(settings: EmbedSettings, storage: StorageSettings | None) -> Embedder:
+    return HashEmbedder(settings, requested_maker(settings, storage))
+
+
+def _onnx(settings: EmbedSettings, storage: StorageSettings | None) -> Embedder:
+    from pipelines.embed.on_onnx import OnnxEmbedder
+
+    model = _model(settings, storage)
+    derived: Derived = resolve_derived(settings.derived, model, storage)
+    return OnnxEmbedder(settings, requested_maker(settings, storage), model, derived)
+
+
+def _torch(settings: EmbedSettings, storage: StorageSettings | None) -> Embedder:
+    requested, model = requested_maker(settings, storage), _model(settings, storage)
+    from pipelines.embed.on_torch import TorchEmbedder  # after the checks: importing torch takes seconds
+
+    return TorchEmbedder(settings, requested, model)
+
+
+_BACKENDS: dict[str, Callable[[EmbedSettings, StorageSettings | None], Embedder]] = {
+    "hash": _hash,
+    "onnx": _onnx,
+    "torch": _torch,
+}
+
+
+def _model(settings: EmbedSettings, storage: StorageSettings | None) -> Model:
+    return resolve_model(settings.model, digest=settings.digest, storage=storage)
+
+
+def _computing_file(settings: EmbedSettings) -> str:
+    return (settings.backend == "onnx" and settings.derived) or settings.model
