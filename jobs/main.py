@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -290,38 +290,35 @@ def doctor(conf: Conf, sets: Sets = None, as_json: AsJson = False) -> None:
 
 
 def main() -> None:
-    """Entry point: every expected error ends as one message and its exit code, never as a traceback."""
+    """Entry point of the console script."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    as_json = "--json" in sys.argv
-    sys.exit(_guarded(lambda: app(standalone_mode=False), as_json))
+    sys.exit(run_command(sys.argv[1:]))
 
 
-def _guarded(call: Callable[[], Any], as_json: bool) -> int:
+def run_command(arguments: Sequence[str]) -> int:
+    """The exit code of one command. Every expected error ends as one message, never as a traceback."""
+    conf = next((word for word in arguments[1:] if word.endswith((".yaml", ".yml"))), "CONF")
+    as_json = "--json" in arguments
     try:
-        outcome = call()
+        outcome = app(list(arguments), prog_name="backhaul", standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
     except BackhaulError as error:
-        return _fail(str(error), type(error).__name__, error.exit_code, as_json)
+        return _fail(str(error), type(error).__name__, error.exit_code, conf, as_json)
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command resumes", "Interrupted", Interrupted.exit_code, as_json)
+        return _fail("interrupted; the same command resumes", "Interrupted", Interrupted.exit_code, conf, as_json)
     except click.exceptions.Abort:
-        return _fail("nothing was changed", "Abort", SettingsError.exit_code, as_json)
+        return _fail("nothing was changed", "Abort", SettingsError.exit_code, conf, as_json)
     except click.ClickException as error:
         error.show(file=sys.stderr)
         return SettingsError.exit_code
 
 
-def _fail(message: str, kind: str, exit_code: int, as_json: bool) -> int:
+def _fail(message: str, kind: str, exit_code: int, conf: str, as_json: bool) -> int:
+    shown = message.replace(" CONF", f" {conf}")
     if as_json:
-        print(json.dumps({"error": kind, "message": message, "exit_code": exit_code}))
-    print(f"backhaul: {message}".replace(" CONF", _conf()), file=sys.stderr)
+        print(json.dumps({"error": kind, "message": shown, "exit_code": exit_code}))
+    print(f"backhaul: {shown}", file=sys.stderr)
     return exit_code
-
-
-def _conf() -> str:
-    """The run description as it was typed, for the commands that messages name."""
-    words = [word for word in sys.argv[2:] if word.endswith((".yaml", ".yml"))]
-    return f" {words[0]}" if words else " CONF"
 
 
 if __name__ == "__main__":

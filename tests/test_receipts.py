@@ -1,0 +1,49 @@
+"""Receipts: committed once, the first wins, and the data is there before."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.errors import NewerFormat, StoreError
+from pipelines.receipts import Attempt, Receipts, count_attempts
+from pipelines.store import ObjectStore, open_store
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest) -> ObjectStore:
+    return open_store(f"memory://{request.node.name}")
+
+
+def test_a_receipt_is_found_after_its_commit_and_not_before(store: ObjectStore) -> None:
+    receipts = Receipts(store, "runs/r/receipts/embed")
+    assert receipts.find("p") is None
+    receipts.commit("p", {"rows": 3}, must_exist=[])
+    assert receipts.find("p") == {"format": 1, "rows": 3}
+    assert receipts.committed() == {"p"}
+
+
+def test_the_second_attempt_loses_quietly_and_gets_the_winner(store: ObjectStore) -> None:
+    receipts = Receipts(store, "runs/r/receipts/embed")
+    receipts.commit("p", {"rows": 3}, must_exist=[])
+    assert receipts.commit("p", {"rows": 4}, must_exist=[])["rows"] == 3
+
+
+def test_a_receipt_whose_part_vanished_is_not_written(store: ObjectStore) -> None:
+    receipts = Receipts(store, "runs/r/receipts/embed")
+    with pytest.raises(StoreError, match="vanished"):
+        receipts.commit("p", {"rows": 3}, must_exist=["runs/r/parts/p/0.parquet"])
+    assert receipts.find("p") is None
+
+
+def test_a_receipt_of_a_newer_format_is_refused_by_name(store: ObjectStore) -> None:
+    store.put("runs/r/receipts/embed/p.json", b'{"format": 2}')
+    with pytest.raises(NewerFormat, match=r"p\.json has format 2"):
+        Receipts(store, "runs/r/receipts/embed").find("p")
+
+
+def test_attempts_count_what_was_begun_and_what_was_begun_again(store: ObjectStore) -> None:
+    for _ in range(2):
+        attempt = Attempt(store, "r", "embed", "p")
+        attempt.begin_part(0)
+    attempt.begin_part(1)
+    assert count_attempts(store, "r") == (3, 2)
