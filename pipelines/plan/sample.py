@@ -24,6 +24,7 @@ from pipelines.store import Object, Store
 
 SAMPLE_BYTES = 64 << 10
 _UNPACKED_BYTES = 128 << 10
+_ZSTD_FEED_BYTES = 512
 _PARQUET_ROWS, _PARQUET_BYTES = 64, 1 << 20
 _CHARACTERS_PER_TOKEN = 4  # of English, the usual rule of thumb; used only without a tokenizer
 _SPECIAL_TOKENS = 2
@@ -99,11 +100,7 @@ def _unpacked(key: str, data: bytes) -> tuple[bytes, int]:
         if compression == "gzip":
             return _gunzipped(data)
         if compression == "zstd":
-            packed = io.BytesIO(data)
-            with zstandard.ZstdDecompressor().stream_reader(
-                packed, read_size=4096, closefd=False, read_across_frames=True
-            ) as reader:
-                return reader.read(_UNPACKED_BYTES), packed.tell()
+            return _unzstd(data)
     except (zlib.error, zstandard.ZstdError) as error:
         raise BrokenSample(f"not {compression}: {error}") from error
     return data, len(data)
@@ -118,6 +115,19 @@ def _gunzipped(data: bytes) -> tuple[bytes, int]:
         if not member.eof:
             break
     return raw, len(data) - len(rest)
+
+
+def _unzstd(data: bytes) -> tuple[bytes, int]:
+    # Fed in small pieces, since one call gives all that its input holds, and a hostile block holds much.
+    # A block comes out once it is complete: what is fed after the last one has not been used.
+    unpacker = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+    raw, used = b"", 0
+    for start in range(0, len(data), _ZSTD_FEED_BYTES):
+        if found := unpacker.decompress(data[start : start + _ZSTD_FEED_BYTES]):
+            raw, used = raw + found, min(start + _ZSTD_FEED_BYTES, len(data))
+        if len(raw) >= _UNPACKED_BYTES:
+            break
+    return raw, used
 
 
 def _records(raw: bytes, source: SourceSettings, *, cut_short: bool) -> tuple[list[dict[str, Any]], float]:

@@ -150,7 +150,7 @@ def measure(objects: int, edits: int) -> dict[str, Any]:
     del listing, partitioning
     result["changed_partitions"] = {
         name: changed_partitions(before, {one.id for one in plan(objects, edit)[1].partitions})
-        for name, edit in random_edits(objects, edits).items()
+        for name, edit in (random_edits(objects, edits).items() if edits else ())
     }
     return result
 
