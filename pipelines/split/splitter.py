@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipelines.document import Span
+from pipelines.split.template import check_template
 
 Method = Literal["none", "tokens", "sentences", "recursive"]
 TokenSpans = Callable[[str], list[tuple[int, int]]]
@@ -31,8 +32,7 @@ class SplitSettings(BaseModel):
     def _fits(self) -> SplitSettings:
         if self.method != "none" and self.overlap_tokens * 2 > self.max_tokens:
             raise ValueError("overlap_tokens may be at most half of max_tokens")
-        if "{text}" not in self.template:
-            raise ValueError("template must contain {text}")
+        check_template(self.template)
         return self
 
 

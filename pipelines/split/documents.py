@@ -1,0 +1,92 @@
+"""Documents into chunks: what is embedded, how long it is, and what the model will not see of it.
+
+Knows no vectors, parts or stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pipelines.document import Chunk, Document, Span
+from pipelines.embed.embedder import Tokenizer
+from pipelines.ledger import Ledger
+from pipelines.rejects import Reject, Rejects
+from pipelines.split.splitter import SplitSettings, Splitter
+from pipelines.split.template import render
+
+LEAST_BUDGET = 16
+_COUNT_ROWS = 256
+_COUNT_CHARS = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Uncounted:
+    document: Document
+    ordinal: int
+    span: Span
+    text: str
+    input: str
+
+
+def split_documents(documents: Iterable[Document], splitter: Splitter, settings: SplitSettings, tokenizer: Tokenizer,
+                    max_tokens: int, ledger: Ledger, rejects: Rejects) -> Iterator[Chunk]:  # fmt: skip
+    """The chunks of each document in order, tokens counted; counts and losses go to the ledger.
+
+    Args:
+        max_tokens: the model's limit (of the Space): what an input has beyond it is lost, and counted.
+    """
+    for batch in _batches(_cut(documents, splitter, settings, tokenizer, max_tokens, ledger, rejects)):
+        for row, tokens in zip(batch, tokenizer.count([row.input for row in batch]), strict=True):
+            document = row.document
+            if tokens <= tokenizer.special_tokens:
+                ledger.empty += 1
+                rejects.add(_empty(document, f"the tokenizer finds no token in chunk {row.ordinal}", row.text))
+                continue
+            ledger.chunks += 1
+            ledger.tokens += tokens
+            if tokens > max_tokens:
+                ledger.truncate(document.position.key, tokens - max_tokens)
+            yield Chunk(document, row.ordinal, row.text, row.span, row.input, tokens)
+
+
+def _cut(documents: Iterable[Document], splitter: Splitter, settings: SplitSettings, tokenizer: Tokenizer,
+         max_tokens: int, ledger: Ledger, rejects: Rejects) -> Iterator[_Uncounted]:  # fmt: skip
+    limit = min(settings.max_tokens, max_tokens)
+    for document in documents:
+        spans = splitter.split(document.text, _budget(document, settings, tokenizer, limit))
+        if not spans:
+            ledger.empty += 1
+            rejects.add(_empty(document, "nothing of the text is left to embed", document.text))
+            continue
+        ledger.documents += 1
+        for ordinal, span in enumerate(spans):
+            text = document.text[span.start : span.end]
+            yield _Uncounted(document, ordinal, span, text, render(settings.template, document, text))
+
+
+def _budget(document: Document, settings: SplitSettings, tokenizer: Tokenizer, limit: int) -> int:
+    """Tokens left for a chunk's text beside special tokens and the rest of the template."""
+    if settings.method == "none":
+        return limit
+    rest = render(settings.template, document, "")
+    around = tokenizer.count([rest])[0] if rest else tokenizer.special_tokens
+    return max(LEAST_BUDGET, limit - around)
+
+
+def _batches(rows: Iterable[_Uncounted]) -> Iterator[list[_Uncounted]]:
+    """Enough to keep a tokenizer's threads busy, and few enough characters to hold."""
+    batch: list[_Uncounted] = []
+    chars = 0
+    for row in rows:
+        batch.append(row)
+        chars += len(row.input)
+        if len(batch) >= _COUNT_ROWS or chars >= _COUNT_CHARS:
+            yield batch
+            batch, chars = [], 0
+    if batch:
+        yield batch
+
+
+def _empty(document: Document, reason: str, text: str) -> Reject:
+    return Reject("empty_text", reason, str(document.position), document.id, text[:200])
