@@ -259,7 +259,7 @@ def open_store(uri: str, settings: StorageSettings | None = None, *, create: boo
     """
     settings = settings or StorageSettings()
     scheme, _, rest = uri.partition("://")
-    if scheme == "s3" and rest.strip("/"):
+    if scheme == "s3" and rest and not rest.startswith("/"):
         bucket, _, prefix = rest.partition("/")
         return ObjectStore(s3_backend(bucket, prefix.strip("/"), settings), uri, deadline_s=settings.deadline_s)
     if scheme == "file" and rest.startswith("/"):
