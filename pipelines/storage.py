@@ -6,7 +6,8 @@ Knows nothing of keys, retries or what is stored.
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import UTC, timedelta
 from typing import Any
 
 from obstore.store import S3Store
@@ -27,13 +28,15 @@ class StorageSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    region: str | None = None
-    endpoint: str | None = None
-    role_arn: str | None = None
-    requester_pays: bool = False
-    anonymous: bool = False
-    timeout_s: float = Field(20.0, gt=0)
-    deadline_s: float = Field(60.0, gt=0)
+    region: str | None = Field(None, description="AWS region; null: AWS_REGION, else us-east-1")
+    endpoint: str | None = Field(
+        None, description="another S3 API than AWS; null: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL"
+    )
+    role_arn: str | None = Field(None, description="role to assume")
+    requester_pays: bool = Field(False, description="we pay for the requests")
+    anonymous: bool = Field(False, description="send no credentials, for a public bucket")
+    timeout_s: float = Field(20.0, gt=0, description="seconds of silence after which a request is given up")
+    deadline_s: float = Field(60.0, gt=0, description="seconds that one operation may take with all its tries")
 
 
 def s3_backend(bucket: str, prefix: str, settings: StorageSettings) -> S3Store:
@@ -78,7 +81,7 @@ def aws_credentials(settings: StorageSettings, region: str, uri: str) -> Any:  #
     expires_at. Raises Denied when there are none."""
     import boto3
     from botocore.exceptions import BotoCoreError
-    from obstore.auth.boto3 import Boto3CredentialProvider, StsCredentialProvider
+    from obstore.auth.boto3 import Boto3CredentialProvider
 
     try:
         session = boto3.Session(region_name=region)
@@ -91,5 +94,23 @@ def aws_credentials(settings: StorageSettings, region: str, uri: str) -> Any:  #
             "or storage.anonymous: true for a public bucket"
         )
     if settings.role_arn:
-        return StsCredentialProvider(session, RoleArn=settings.role_arn, RoleSessionName="backhaul")
+        return _assumed_role(session, settings.role_arn)
     return Boto3CredentialProvider(session, ttl=_CREDENTIALS_TTL)
+
+
+def _assumed_role(session: Any, role_arn: str) -> Callable[[], dict[str, Any]]:
+    """Credentials of a role, asked for anew before they end.
+
+    Not obstore's StsCredentialProvider: its expiry has botocore's own time zone class, which obstore 0.12 refuses.
+    """
+
+    def assume_role() -> dict[str, Any]:
+        found = session.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="backhaul")["Credentials"]
+        return {
+            "access_key_id": found["AccessKeyId"],
+            "secret_access_key": found["SecretAccessKey"],
+            "token": found["SessionToken"],
+            "expires_at": found["Expiration"].astimezone(UTC),
+        }
+
+    return assume_role

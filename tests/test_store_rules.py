@@ -11,7 +11,7 @@ from pipelines.errors import Denied, NotFound, SettingsError, SourceChanged, Sto
 from pipelines.storage import s3_backend
 from pipelines.store import BLOCK_BYTES, Created, ObjectStore, StorageSettings, open_store
 from tests.fixtures.faulty_s3 import Fault, FaultyS3, faulty_s3
-from tests.fixtures.s3 import S3Server, aws_environment
+from tests.fixtures.s3 import CREDENTIALS, S3Server, aws_environment
 
 
 @pytest.fixture
@@ -225,6 +225,27 @@ def test_a_public_bucket_needs_no_credentials(s3_server: S3Server) -> None:
 def test_a_profile_that_does_not_exist_is_named() -> None:
     with aws_environment({"AWS_PROFILE": "nobody-has-this"}), pytest.raises(Denied, match="nobody-has-this"):
         open_store("s3://bucket")
+
+
+@pytest.fixture
+def role(s3_server: S3Server, faulty: FaultyS3) -> Iterator[ObjectStore]:
+    """A store that reaches S3 itself under a role of the STS behind the proxy."""
+    role_arn = "arn:aws:iam::123456789012:role/reader"
+    bucket = s3_server.new_bucket()
+    with aws_environment({**CREDENTIALS, "AWS_ENDPOINT_URL_STS": faulty.endpoint}):
+        yield open_store(bucket.uri, bucket.storage.model_copy(update={"role_arn": role_arn}))
+
+
+def test_a_role_is_assumed_once_for_many_requests(role: ObjectStore, faulty: FaultyS3) -> None:
+    role.put("k", b"v")
+    assert role.get("k") == b"v"
+    assert faulty.seen == [("POST", "/")]
+
+
+def test_a_role_that_may_not_be_assumed_is_denied(role: ObjectStore, faulty: FaultyS3) -> None:
+    faulty.faults = [Fault("POST", "refuse", 403, "AccessDenied")]
+    with pytest.raises(Denied, match=rf"access to {role.uri}/k was denied \(.*AssumeRole"):
+        role.get("k")
 
 
 def test_a_prefix_that_cannot_be_is_a_settings_error(s3_server: S3Server) -> None:
