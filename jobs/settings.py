@@ -137,11 +137,19 @@ def _origin(location: Sequence[int | str], layers: Sequence[_Layer]) -> str:
     """The last layer that sets this key, or else something above it."""
     for depth in range(len(location), 0, -1):
         for layer in reversed(layers):
-            if OmegaConf.select(layer.values, ".".join(map(str, location[:depth])), default=None) is not None:
+            if _has(layer.values, location[:depth]):
                 return layer.name
-    return layers[-1].name if not layers[-1].name.startswith("--set") else next(
-        layer.name for layer in reversed(layers) if not layer.name.startswith("--set")
-    )  # fmt: skip
+    return next(layer.name for layer in reversed(layers) if not layer.name.startswith("--set"))
+
+
+def _has(values: DictConfig, location: Sequence[int | str]) -> bool:
+    found: Any = OmegaConf.to_container(values, resolve=False)  # Any: walks down plain dicts and lists
+    for part in location:
+        if (isinstance(found, dict) and part in found) or (isinstance(found, list) and isinstance(part, int) and part < len(found)):
+            found = found[part]
+        else:
+            return False
+    return True
 
 
 def _names_at(location: Sequence[int | str]) -> list[str]:

@@ -122,7 +122,7 @@ def read_columns(store: Store, run_id: str, partition_id: str, part: Part, colum
 
 
 def find_part(store: Store, run_id: str, partition_id: str, number: int, chunks: Sequence[Chunk],
-              candidates: Sequence[str], space: Space) -> tuple[Part, pa.Table] | None:  # fmt: skip
+              candidates: Sequence[str], space: Space) -> Part | None:  # fmt: skip
     """A part that an earlier attempt left: its bytes match its name, and its rows and inputs are exactly ``chunks``.
 
     ``candidates`` are the keys found in the partition's folder; of several good ones the smallest name wins.
@@ -141,7 +141,7 @@ def find_part(store: Store, run_id: str, partition_id: str, number: int, chunks:
         metadata = part_metadata(table)
         if (metadata["space"] == space.to_json() and table["input_digest"].to_pylist() == inputs
                 and table["row_digest"].to_pylist() == rows):  # fmt: skip
-            return _describe(number, data, table, metadata["maker"]), table
+            return _describe(number, data, table, metadata["maker"])
     return None
 
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.embed.backends import open_tokenizer
-
 from jobs.session import Session, invocations
+from pipelines.embed.backends import open_tokenizer
 from pipelines.manifest import read_manifest
 from pipelines.plan.estimate import estimate
 from pipelines.plan.footers import row_group_bytes

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from pipelines.document import Chunk
@@ -102,7 +101,7 @@ class EmbedWork:
     def _only_sound(self, partition: Partition, rows: Sequence[Chunk], vectors: Vectors,
                     ledger: Ledger, rejects: Rejects) -> tuple[Sequence[Chunk], Vectors]:  # fmt: skip
         """Rows whose vector is finite and not zero; the others are rejects, or fail the run over the limit."""
-        finite: NDArray[np.bool_] = np.isfinite(vectors).all(axis=1)
+        finite = np.asarray(np.isfinite(vectors).all(axis=1))
         zero = finite & ~vectors.any(axis=1)
         sound = finite & ~zero
         if sound.all():

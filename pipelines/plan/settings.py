@@ -21,10 +21,14 @@ class PartitionSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: str | None = None
-    by: tuple[str, ...] = ()
-    target_tokens: int = Field(2_000_000, ge=1_000)
-    max_objects: int = Field(10_000, ge=2)
+    path: str | None = Field(
+        None, description="glob of the relative key with fields in braces: {doc_type}/{date:%Y-%m}/*"
+    )
+    by: tuple[str, ...] = Field(
+        (), description="fields that divide the corpus; modified_month and the like use the object's date"
+    )
+    target_tokens: int = Field(2_000_000, ge=1_000, description="mean tokens of a partition, the retry unit")
+    max_objects: int = Field(10_000, ge=2, description="objects of one partition at most")
 
     @model_validator(mode="after")
     def _path_and_by_agree(self) -> PartitionSettings:
