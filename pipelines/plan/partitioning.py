@@ -28,6 +28,8 @@ RowGroups = Callable[[Object], Sequence[int]]
 
 _BIG = 2  # targets; what the cuts allow a partition of several objects
 
+_LEAST_RATIO = 2**-20  # a sample of empty texts holds no token at all
+
 
 class Partitioning(NamedTuple):
     """``tokens[i]`` is the estimate for ``partitions[i]``. ``notes`` says what the user must know."""
@@ -158,4 +160,7 @@ def _by_compression(ratio: TokensPerByte) -> Mapping[str, float]:
 
 def _rounded(ratio: TokensPerByte) -> dict[str, float]:
     """To the nearest half power of two: 0.25, 0.354, 0.5, …"""
-    return {name: 2 ** (round(2 * math.log2(value)) / 2) for name, value in _by_compression(ratio).items()}
+    return {
+        name: 2 ** (round(2 * math.log2(max(value, _LEAST_RATIO))) / 2)
+        for name, value in _by_compression(ratio).items()
+    }

@@ -153,6 +153,10 @@ def test_an_estimate_that_moves_a_little_moves_no_cut() -> None:
     assert _plan(sizes, ratio=0.25) == _plan(sizes, ratio=0.27)
 
 
+def test_a_sample_without_a_token_still_plans() -> None:
+    assert len(_plan({"a": 300}, ratio=0.0).partitions) == 1
+
+
 def test_the_last_plans_ratio_is_kept_until_it_is_plainly_wrong() -> None:
     assert stable_ratio({"": 0.3}, {"": 0.25}) == {"": 0.25}
     assert stable_ratio({"": 0.6}, {"": 0.25}) == {"": 0.6}
