@@ -18,12 +18,9 @@ from pipelines.errors import AliasMoved, TargetError
 from pipelines.releases import ReleaseLog
 from pipelines.storage import StorageSettings
 from pipelines.targets.lancedb_connection import Connection, text_analysis
-from pipelines.targets.lancedb_indices import ANN_MIN_ROWS, build_indices, build_text_index, has_vector_index, optimize
+from pipelines.targets.lancedb_indices import ANN_MIN_ROWS, build_indices, build_text_index, has_graph, optimize
 from pipelines.targets.lancedb_rows import (
-    HIT_FIELDS,
     SCAN_FIELDS,
-    SEARCH_TEXT,
-    hits_of,
     literal,
     mark_dropped,
     merge_batches,
@@ -33,9 +30,9 @@ from pipelines.targets.lancedb_rows import (
     table_schema,
     where,
 )
+from pipelines.targets.lancedb_search import answer
 from pipelines.targets.target import Generation, Hit, IndexSettings, Loaded, Meta, Query, ScannedRows
 
-_MERGE_BYTES = 32 << 20  # one merge is one commit and one file
 _COMMITS_PER_TIDYING = 128  # while loading: every version lists every file, so a long history costs its square
 _SCAN_ROWS = 1024
 _DELETE_IDS = 1000
@@ -82,9 +79,9 @@ class LanceTarget:
         self._open(name)  # nothing to switch off; an absent generation is told here
 
     def load(self, name: str, batches: Iterable[pa.Table]) -> Loaded:
-        """Each merge of about 32 MB is committed as a version of the table, and found by everyone at once."""
+        """Each merge of up to ``max_bulk_bytes`` is one commit and one file, and found by everyone at once."""
         rows = 0
-        for batch in merge_batches(batches, self._open(name).schema, _MERGE_BYTES):
+        for batch in merge_batches(batches, self._open(name).schema, self._settings.max_bulk_bytes):
             # Opened for each merge: credentials may have been renewed, and the newest version is the base.
             table = self._open(name)
             before = table.version
@@ -141,8 +138,8 @@ class LanceTarget:
         """Lexical: BM25 over title and text. Vector: cosine, by the HNSW graph where one is built."""
         table = self._open(name)
         with self._connection.translated(f"searching {name}"):
-            graph = any(query.vector is not None for query in queries) and has_vector_index(table)
-            return [hits_of(self._answer(table, query, graph), query) for query in queries]
+            graph = any(query.vector is not None for query in queries) and has_graph(table)
+            return [answer(table, query, graph=graph, ef=self._settings.ef_search) for query in queries]
 
     def live(self, corpus: str) -> str | None:
         newest = self._log.newest(self.id)
@@ -180,28 +177,6 @@ class LanceTarget:
             "analyzer": self._settings.analyzer,
             "approximate search": f"HNSW from {ANN_MIN_ROWS:,} rows on; below that every search is exact",
         }
-
-    def _answer(self, table: Any, query: Query, graph: bool) -> pa.Table:  # Any: lancedb is untyped at this border
-        from lancedb.query import MatchQuery
-
-        condition = where(query.filters)
-        if query.vector is None:
-            found = table.search(MatchQuery(query.text or "", SEARCH_TEXT), query_type="fts")
-            found = found.select([*HIT_FIELDS, "_score"]).limit(query.k)
-            return (found.where(condition, prefilter=True) if condition else found).to_arrow()
-
-        def nearest(exact: bool) -> pa.Table:
-            found = table.search(query.vector, vector_column_name="vector").distance_type("cosine")
-            found = found.select([*HIT_FIELDS, "_distance"]).limit(query.k)
-            found = found.where(condition, prefilter=True) if condition else found
-            found = found.bypass_vector_index() if exact else found.ef(max(self._settings.ef_search, 2 * query.k))
-            return found.to_arrow()
-
-        answer = nearest(query.exact or not graph)
-        if graph and not query.exact and answer.num_rows < query.k:
-            # The graph's walk met too few rows inside the filter; there are few of them, so score each.
-            return nearest(True)
-        return answer
 
     def _names(self) -> list[str]:
         names: list[str] = []
