@@ -74,6 +74,8 @@ def _open_session(derived: Derived, threads: int) -> Any:  # Any: onnxruntime ha
     options.inter_op_num_threads = 1
     # Batches have ever new shapes; a memory pattern per shape would only grow.
     options.enable_mem_pattern = False
+    # Several workers share the cores: a thread that waits must not spin.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(derived.file), options, providers=["CPUExecutionProvider"])
