@@ -113,7 +113,17 @@ class _Json(JSONSerializer):  # type: ignore[misc]
 
 
 class _Connection(opensearchpy.Urllib3HttpConnection):  # type: ignore[misc]
-    """Leaves the logging to us: the client's own prints every failed request, and decodes megabytes to do so."""
+    """Leaves the logging to us: the client's own prints every failed request, and decodes megabytes to do so.
+
+    Leaves the answer of an error to us as well: the client's parser trips over JSON that is no object.
+    """
+
+    def _raise_error(self, status_code: int, raw_data: str | bytes, content_type: str | None = None) -> None:
+        try:
+            answer = orjson.loads(raw_data)
+        except orjson.JSONDecodeError:
+            answer = str(raw_data)
+        raise opensearchpy.TransportError(status_code, "refused", answer)
 
     def log_request_success(self, *args: Any, **kwargs: Any) -> None:
         pass
@@ -163,8 +173,9 @@ def _auth(settings: IndexSettings) -> Any:  # Any: a signer or a pair, as opense
 
 def _failure_of_answer(error: opensearchpy.TransportError) -> Failure:
     status = error.status_code if isinstance(error.status_code, int) else None
-    info = error.info if isinstance(error.info, dict) else {}
-    return failure_of(status, info.get("error") or info.get("message") or info.get("Message") or error.error)
+    if not isinstance(error.info, dict):
+        return failure_of(status, error.info)
+    return failure_of(status, error.info.get("error") or error.info.get("message") or error.info.get("Message"))
 
 
 def _cause(error: opensearchpy.TransportError) -> str:

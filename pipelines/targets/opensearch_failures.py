@@ -95,7 +95,7 @@ def failure_of(status: int | None, error: Any) -> Failure:  # Any: an object, a 
         cause = error["root_cause"][0]
     reason = str(cause.get("reason") or "")
     deeper = cause.get("caused_by")
-    if isinstance(deeper, dict) and deeper.get("reason"):
+    if isinstance(deeper, dict) and deeper.get("reason") and str(deeper["reason"]) not in reason:
         reason += f" ({deeper['reason']})"
     return Failure(status, str(cause.get("type") or f"http_{status}"), _short(reason))
 
@@ -121,4 +121,6 @@ def advice_on(failure: Failure) -> str:
 
 
 def _short(text: str) -> str:
-    return " ".join(text.split())[:500]
+    """Both ends of a long reason: the explanation follows what it quotes."""
+    text = " ".join(text.split())
+    return text if len(text) <= 500 else f"{text[:300]} … {text[-200:]}"

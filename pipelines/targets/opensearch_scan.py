@@ -15,7 +15,7 @@ from pipelines.targets.opensearch_mapping import VECTOR
 from pipelines.targets.target import ScannedRows
 
 PAGE_BYTES = 8 << 20
-_FIRST_PAGE, _LARGEST_PAGE = 64, 2_000
+_FIRST_PAGE, _LARGEST_PAGE = 8, 2_000
 _KEEP_ALIVE = "5m"
 _BYTES_PER_COMPONENT = 12  # of a float32 as JSON
 _FIELDS = (*ROW_FIELDS, "partition", "number", "row_digest")

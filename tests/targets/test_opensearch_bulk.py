@@ -1,0 +1,219 @@
+"""Bulk writing: bodies stay within bounds, good rows survive bad ones, and every failure is treated by its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count, pairwise
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.errors import TargetError
+from pipelines.targets.opensearch_bulk import Line, index_lines, pack
+from tests.fixtures.opensearch import delete_indices
+from tests.targets.opensearch_case import (
+    Answer,
+    Case,
+    Request,
+    chunk,
+    chunks,
+    error_of,
+    misbehaving_proxy,
+    table,
+    vectors,
+)
+
+ALL = {each.id for each in chunks(0, 30)}
+
+
+@pytest.fixture
+def case(opensearch_url: str) -> Iterator[Case]:
+    made = Case(opensearch_url)
+    made.create()
+    yield made
+    delete_indices(opensearch_url, made.corpus)
+
+
+class TestPack:
+    @given(st.lists(st.integers(1, 60)), st.integers(1, 100), st.integers(1, 7))
+    def test_bodies_keep_both_limits_and_the_order(self, sizes: list[int], max_bytes: int, max_rows: int) -> None:
+        lines = [Line(str(i), "d", b"x" * size) for i, size in enumerate(sizes)]
+        bodies = list(pack(lines, lambda: max_bytes, max_rows))
+        assert [line for body in bodies for line in body] == lines
+        for body in bodies:
+            assert 1 <= len(body) <= max_rows
+            assert len(body) == 1 or sum(len(line.data) for line in body) <= max_bytes
+
+    @given(st.lists(st.integers(1, 60)), st.integers(1, 100))
+    def test_no_two_neighbours_would_fit_into_one(self, sizes: list[int], max_bytes: int) -> None:
+        bodies = list(pack([Line("i", "d", b"x" * size) for size in sizes], lambda: max_bytes, 1000))
+        for body, following in pairwise(bodies):
+            assert sum(len(line.data) for line in body) + len(following[0].data) > max_bytes
+
+    def test_a_bound_that_shrinks_holds_for_the_next_body(self) -> None:
+        bounds = iter([100] * 5 + [20] * 100)
+        bodies = list(pack([Line("i", "d", b"x" * 10)] * 20, lambda: next(bounds)))
+        assert [len(body) for body in bodies][1:3] == [2, 2]
+
+
+def test_a_line_spells_the_vectors_bits() -> None:
+    values = np.array([[1e-45, -0.0, 0.1, 1 / 3, 3.4028235e38, -1.1754944e-38, 16777217, 2**-24]], np.float32)
+    (line,) = index_lines(table(chunks(0, 1), values), refuse=lambda letter: None)
+    action, document = map(orjson.loads, line.data.splitlines())
+    assert action == {"index": {"_id": chunk(0).id}}
+    assert np.array(document["vector"], np.float32).tobytes() == values.tobytes()
+
+
+class TestDeadLetters:
+    def test_documents_the_mapping_refuses_are_named_and_the_others_kept(self, case: Case) -> None:
+        bad = {
+            3: (chunk(3, metadata={"unknown": 1}), "strict_dynamic_mapping_exception"),
+            7: (chunk(7, date="yesterday"), "mapper_parsing_exception"),
+            9: (chunk(9, tenant="t" * 40_000), "illegal_argument_exception"),
+        }
+        rows = [bad[n][0] if n in bad else chunk(n) for n in range(30)]
+        loaded = case.target().load(case.name, [table(rows[:15]), table(rows[15:], first=15)])
+        assert {(dead.id, dead.document_id, dead.cause) for dead in loaded.dead} == {
+            (row.id, row.document.id, cause) for row, cause in bad.values()
+        }
+        assert all(dead.reason for dead in loaded.dead)
+        assert (loaded.rows, case.ids()) == (27, {row.id for n, row in enumerate(rows) if n not in bad})
+
+    @pytest.mark.parametrize(("value", "cause"), [(0.0, "mapper_parsing_exception"), (np.nan, "bad_vector"),
+                                                  (np.inf, "bad_vector")])  # fmt: skip
+    def test_vectors_without_a_direction_are_refused(self, case: Case, value: float, cause: str) -> None:
+        values = vectors(30)
+        values[11] = value
+        loaded = case.target().load(case.name, [table(chunks(0, 30), values)])
+        assert [(dead.id, dead.cause) for dead in loaded.dead] == [(chunk(11).id, cause)]
+        assert (loaded.rows, case.ids()) == (29, ALL - {chunk(11).id})
+
+    def test_an_id_that_spoils_the_whole_request_is_found_and_the_others_kept(self, case: Case) -> None:
+        made = table(chunks(0, 30))
+        ids = made["id"].to_pylist()
+        ids[17] = "x" * 513
+        made = made.set_column(0, made.schema.field(0), pa.array(ids))
+        loaded = case.target().load(case.name, [made])
+        assert [(dead.id, dead.document_id) for dead in loaded.dead] == [("x" * 513, "d17")]
+        assert "512" in loaded.dead[0].reason
+        assert (loaded.rows, case.ids()) == (29, ALL - {chunk(17).id})
+
+
+class TestFailures:
+    def test_a_blocked_index_stops_the_load_at_once(self, case: Case) -> None:
+        case.send("PUT", f"/{case.name}/_settings", {"index.blocks.write": True})
+        with pytest.raises(TargetError, match=r"cluster_block_exception.*free disk space.*backhaul load CONF"):
+            case.target(deadline_s=300).load(case.name, [table(chunks(0, 30))])
+
+    def test_a_generation_dropped_during_the_load_is_noticed(self, case: Case) -> None:
+        def batches() -> Iterator[pa.Table]:
+            yield table(chunks(0, 10))
+            case.send("DELETE", f"/{case.name}")
+            yield table(chunks(10, 30))
+
+        with pytest.raises(TargetError, match=case.name):
+            case.target().load(case.name, batches())
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            Answer(429, error_of("rejected_execution_exception")),
+            Answer(429, error_of("circuit_breaking_exception")),
+            Answer(503, error_of("cluster_manager_not_discovered_exception")),
+            Answer(502, "<html>bad gateway</html>"),
+            Answer(200, {"items": []}),
+            Answer(None),
+        ],
+        ids=lambda answer: f"{answer.status}",
+    )
+    def test_what_passes_by_itself_is_waited_for(self, case: Case, answer: Answer) -> None:
+        tries = count()
+
+        def rule(request: Request) -> Answer | None:
+            return answer if request.path.startswith(f"/{case.name}/_bulk") and next(tries) < 2 else None
+
+        with misbehaving_proxy(case.url, rule) as url:
+            loaded = case.target(url=url).load(case.name, [table(chunks(0, 30))])
+        assert next(tries) > 2
+        assert (loaded.rows, loaded.dead, case.ids()) == (30, (), ALL)
+
+    def test_items_that_found_the_queue_full_are_sent_again_alone(self, case: Case) -> None:
+        bodies = []
+
+        def rule(request: Request) -> Answer | None:
+            if "/_bulk" not in request.path:
+                return None
+            bodies.append(request.body)
+            if len(bodies) > 1:
+                return None
+            ids = [orjson.loads(line)["index"]["_id"] for line in request.body.splitlines()[::2]]
+            full = {"type": "rejected_execution_exception", "reason": "queue is full"}
+            return Answer(200, {"items": [{"index": {"_id": each, "status": 429, "error": full} if i == 4
+                                           else {"_id": each, "status": 201}} for i, each in enumerate(ids)]})  # fmt: skip
+
+        with misbehaving_proxy(case.url, rule) as url:
+            case.target(url=url).load(case.name, [table(chunks(0, 30))])
+        assert [len(body.splitlines()) // 2 for body in bodies] == [30, 1]
+        assert case.ids() == {chunk(4).id}
+
+    def test_bodies_shrink_until_the_limit_of_the_way_there_lets_them_through(self, case: Case) -> None:
+        taken = []
+
+        def rule(request: Request) -> Answer | None:
+            if "/_bulk" not in request.path:
+                return None
+            if len(request.body) > 4_000:
+                return Answer(413)
+            taken.append(len(request.body))
+            return None
+
+        with misbehaving_proxy(case.url, rule) as url:
+            loaded = case.target(url=url).load(case.name, [table(chunks(0, 30))])
+        assert len(taken) > 2
+        assert (loaded.rows, case.ids()) == (30, ALL)
+
+    def test_a_document_over_that_limit_is_refused_alone(self, case: Case) -> None:
+        rows = [chunk(n, text="long " * 2000) if n == 5 else chunk(n) for n in range(30)]
+
+        def rule(request: Request) -> Answer | None:
+            return Answer(413) if len(request.body) > 8_000 else None
+
+        with misbehaving_proxy(case.url, rule) as url:
+            loaded = case.target(url=url).load(case.name, [table(rows)])
+        assert [(dead.id, dead.cause) for dead in loaded.dead] == [(rows[5].id, "http_413")]
+        assert case.ids() == {row.id for row in rows} - {rows[5].id}
+
+    def test_the_deadline_ends_it_naming_cause_and_next_command(self, case: Case) -> None:
+        def rule(request: Request) -> Answer | None:
+            return Answer(429, error_of("rejected_execution_exception")) if "/_bulk" in request.path else None
+
+        with (
+            misbehaving_proxy(case.url, rule) as url,
+            pytest.raises(
+                TargetError, match=rf"{url}.*for 1 s.*rejected_execution_exception.*`backhaul load CONF` to resume"
+            ),
+        ):
+            case.target(url=url, deadline_s=1).load(case.name, [table(chunks(0, 30))])
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_denied_access_stops_at_once(self, case: Case, status: int) -> None:
+        def rule(request: Request) -> Answer | None:
+            return Answer(status, {"message": "no permissions"}) if "/_bulk" in request.path else None
+
+        with (
+            misbehaving_proxy(case.url, rule) as url,
+            pytest.raises(TargetError, match=r"no permissions.*OPENSEARCH_USERNAME"),
+        ):
+            case.target(url=url, deadline_s=300).load(case.name, [table(chunks(0, 30))])
+
+    def test_an_error_of_the_source_stops_the_load(self, case: Case) -> None:
+        def batches() -> Iterator[pa.Table]:
+            yield table(chunks(0, 10))
+            raise RuntimeError("the part is damaged")
+
+        with pytest.raises(RuntimeError, match="damaged"):
+            case.target().load(case.name, batches())

@@ -1,0 +1,155 @@
+"""An index made for a generation: exactly what the settings ask for, exactly what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.document import row_digest
+from pipelines.errors import NewerFormat, SettingsError, SpaceMismatch, TargetError
+from tests.fixtures.opensearch import delete_indices
+from tests.targets.opensearch_case import (
+    DIMENSIONS,
+    SPACE,
+    Answer,
+    Case,
+    Request,
+    chunk,
+    chunks,
+    misbehaving_proxy,
+    table,
+)
+
+SCALARS = [2**53 + 1, -(2**63), 1.0, -0.0, 1e22, 5e-324, 0.1, True, None, "", "x" * 40_000, "\x00\u2028\U0001f682"]
+
+
+@pytest.fixture
+def case(opensearch_url: str) -> Iterator[Case]:
+    made = Case(opensearch_url)
+    yield made
+    delete_indices(opensearch_url, made.corpus)
+
+
+def load(case: Case, *tables: Any) -> None:
+    target = case.target()
+    target.begin_load(case.name)
+    target.load(case.name, tables)
+    target.finish_load(case.name)
+
+
+def settings_of(case: Case) -> dict[str, Any]:
+    return dict(case.send("GET", f"/{case.name}/_settings")[case.name]["settings"]["index"])
+
+
+class TestExactness:
+    def test_every_bit_of_a_vector_comes_back_from_one_merged_segment(self, case: Case) -> None:
+        bits = np.random.default_rng(5).integers(0, 2**32, (400, DIMENSIONS), dtype=np.uint64).astype(np.uint32)
+        values = bits.view(np.float32)
+        values[~np.isfinite(values)] = 1.0
+        values[np.abs(values) > 1e18] = 2.0  # cosine squares them
+        values[:, 0] = np.linspace(0.1, 1, 400, dtype=np.float32)
+        values[0, 1:4] = [-0.0, 1e-45, -1.1754942e-38]
+        case.create()
+        load(case, table(chunks(0, 200), values[:200]), table(chunks(200, 400), values[200:], first=200))
+        found = np.concatenate([page.vectors for page in case.target().scan(case.name, "p")])
+        assert found.tobytes() == values.tobytes()
+
+    def test_metadata_comes_back_as_it_went(self, case: Case) -> None:
+        case.create()
+        sent = [chunk(n, metadata={"lang": "en", "value": value}) for n, value in enumerate(SCALARS)]
+        load(case, table(sent))
+        found = [row for page in case.target().scan(case.name, "p") for row in page.rows]
+        assert [repr(row["metadata"]["value"]) for row in found] == [repr(value) for value in SCALARS]
+        assert [row_digest(row) for row in found] == [row_digest(each.row()) for each in sent]
+
+    def test_texts_that_are_long_scan_in_small_pages(self, case: Case) -> None:
+        case.create()
+        load(case, table([chunk(n, text="." * 2_000_000) for n in range(16)]))
+        assert [len(page.rows) for page in case.target().scan(case.name, "p")] == [8, 4, 4]
+
+
+class TestLoadProfile:
+    def test_it_is_set_while_loading_and_restored_after(self, case: Case) -> None:
+        case.create()
+        target = case.target(replicas=2)
+        target.begin_load(case.name)
+        during = settings_of(case)
+        target.finish_load(case.name)
+        assert (during["refresh_interval"], during["number_of_replicas"]) == ("-1", "0")
+        after = settings_of(case)
+        assert ("refresh_interval" in after, after["number_of_replicas"]) == (False, "2")
+
+    def test_each_shard_ends_as_one_segment(self, case: Case) -> None:
+        case.create()
+        load(case, *(table(chunks(n, n + 5), first=n) for n in range(0, 50, 5)))
+        (shards,) = case.send("GET", f"/{case.name}/_segments")["indices"][case.name]["shards"].values()
+        assert [shard["num_search_segments"] for shard in shards] == [1]
+
+    def test_a_merge_whose_answer_is_lost_is_asked_again(self, case: Case) -> None:
+        case.create()
+        asked = []
+
+        def rule(request: Request) -> Answer | None:
+            if "_forcemerge" in request.path:
+                asked.append(request)
+            return Answer(None) if "_forcemerge" in request.path and len(asked) == 1 else None
+
+        with misbehaving_proxy(case.url, rule) as url:
+            case.target(url=url).finish_load(case.name)
+        assert len(asked) == 2
+
+
+class TestShape:
+    @pytest.mark.parametrize(
+        ("changed", "named"), [({"analyzer": "standard"}, "text.analyzer"), ({"m": 24}, "parameters.m"),
+                               ({"shards": 2}, "number_of_shards")]
+    )  # fmt: skip
+    def test_an_index_made_with_other_settings_is_refused_before_a_load(
+        self, case: Case, changed: dict[str, Any], named: str
+    ) -> None:
+        case.create()
+        target = case.target(**changed)
+        for refused in (target.begin_load, lambda name: target.load(name, []), target.finish_load):
+            with pytest.raises(TargetError, match=named):
+                refused(case.name)
+
+    def test_a_field_that_somebody_added_is_refused(self, case: Case) -> None:
+        case.create()
+        case.send("PUT", f"/{case.name}/_mapping", {"properties": {"extra": {"type": "keyword"}}})
+        with pytest.raises(TargetError, match="extra: absent here, present there"):
+            case.target().begin_load(case.name)
+
+    def test_an_index_that_is_not_ours_is_refused_and_left_alone(self, case: Case) -> None:
+        case.send("PUT", f"/{case.name}")
+        with pytest.raises(TargetError, match="not made by Backhaul"):
+            case.create()
+        with pytest.raises(TargetError, match="not made by Backhaul"):
+            case.target().drop(case.name)
+        assert case.target().find(case.name) is None
+        assert settings_of(case)
+
+    def test_another_space_is_refused_field_by_field(self, case: Case) -> None:
+        case.create()
+        other = replace(case.meta, space=replace(SPACE, pooling="cls", max_tokens=512).to_json())
+        with pytest.raises(SpaceMismatch, match=r"(?s)pooling: 'cls' here, 'mean' there.*max_tokens: 512 here"):
+            case.target().create(case.name, other, DIMENSIONS)
+
+    def test_an_index_of_a_newer_format_is_refused_by_name(self, case: Case) -> None:
+        case.create()
+        newer = {"backhaul": {"format": 2, "corpus": case.corpus}}
+        case.send("PUT", f"/{case.name}/_mapping", {"_meta": newer})
+        with pytest.raises(NewerFormat, match=f"{case.name}.*format 2"):
+            case.create()
+
+    def test_an_analyzer_the_cluster_lacks_is_named(self, case: Case) -> None:
+        with pytest.raises(TargetError, match="klingon"):
+            case.target(analyzer="klingon").create(case.name, case.meta, DIMENSIONS)
+
+    @pytest.mark.parametrize("name", ["*", "a,b", "Upper", "_all", "", "a/b"])
+    def test_a_name_that_is_a_pattern_or_no_name_is_refused(self, case: Case, name: str) -> None:
+        with pytest.raises(SettingsError, match="cannot be the name"):
+            case.target().drop(name)
