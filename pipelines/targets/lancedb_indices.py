@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 ANN_MIN_ROWS = 10_000
 """Below this, scoring every row takes milliseconds and is exact, so no graph is built."""
 
+LEAST_M = 4
+"""Links per node; LanceDB refuses fewer."""
+
 # A graph is built in memory, so a big table gets several.
 _ROWS_PER_GRAPH = 250_000
 

@@ -60,16 +60,23 @@ def table_schema(meta: Meta, dimensions: int, settings: IndexSettings, uuid: str
     return pa.schema(fields, metadata={_META: canonical_json(stored)})
 
 
-def stored_meta(schema: pa.Schema, what: str) -> tuple[Meta, dict[str, Any], str] | None:
-    """(meta, index settings, uuid) of a generation's table; None for a stranger's, or one being dropped.
+def corpus_of(schema: pa.Schema) -> str | None:
+    """The corpus whose generation a table is; None for a stranger's table, or one being dropped."""
+    raw = (schema.metadata or {}).get(_META)
+    return None if raw is None or is_dropped(schema) else str(orjson.loads(raw)["meta"]["corpus"])
+
+
+def is_dropped(schema: pa.Schema) -> bool:
+    return "number" in schema.names and _DROPPED in (schema.field("number").metadata or {})
+
+
+def stored_meta(schema: pa.Schema, what: str) -> tuple[Meta, dict[str, Any], str]:
+    """(meta, index settings, uuid) of a generation's table.
 
     Raises:
         NewerFormat: a later version made it.
     """
-    raw = (schema.metadata or {}).get(_META)
-    if raw is None or _DROPPED in (schema.field("number").metadata or {}):
-        return None
-    stored = orjson.loads(raw)
+    stored = orjson.loads(schema.metadata[_META])
     check_format(stored["meta"].get("format"), what)
     meta = stored["meta"] | {"metadata_fields": tuple(stored["meta"]["metadata_fields"])}
     return Meta(**meta), stored["index"], stored["uuid"]
@@ -83,8 +90,6 @@ def must_be_same(found: pa.Schema, wanted: pa.Schema, what: str) -> None:
         TargetError: any other difference of meta, index settings or dimensions.
     """
     there, here = stored_meta(found, what), stored_meta(wanted, what)
-    if there is None or here is None:
-        raise TargetError(f"{what} was not made by Backhaul; choose another corpus name or index.url")
     if there[0].space != here[0].space:
         Space(**here[0].space).must_equal(Space(**there[0].space), what)
     mine = asdict(here[0]) | {f"index.{name}": value for name, value in here[1].items()}

@@ -14,13 +14,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.errors import AliasMoved, TargetError
+from pipelines.errors import AliasMoved, SettingsError, TargetError
 from pipelines.releases import ReleaseLog
 from pipelines.storage import StorageSettings
 from pipelines.targets.lancedb_connection import Connection, text_analysis
-from pipelines.targets.lancedb_indices import ANN_MIN_ROWS, build_indices, build_text_index, has_graph, optimize
+from pipelines.targets.lancedb_indices import (
+    ANN_MIN_ROWS,
+    LEAST_M,
+    build_indices,
+    build_text_index,
+    has_graph,
+    optimize,
+)
 from pipelines.targets.lancedb_rows import (
     SCAN_FIELDS,
+    corpus_of,
+    is_dropped,
     literal,
     mark_dropped,
     merge_batches,
@@ -46,7 +55,9 @@ class LanceTarget:
     exact_vectors = True
 
     def __init__(self, settings: IndexSettings, uri: str, storage: StorageSettings, log: ReleaseLog) -> None:
-        text_analysis(settings.analyzer)  # a wrong one is told now, not after a load
+        text_analysis(settings.analyzer)  # a wrong setting is told now, not after a load
+        if settings.m < LEAST_M:
+            raise SettingsError(f"index.m is {settings.m}; LanceDB takes {LEAST_M} or more")
         self._settings = settings
         self._connection = Connection(uri, storage)
         self._log = log
@@ -62,7 +73,7 @@ class LanceTarget:
                 if self._find(name) is None:  # else another process made it meanwhile
                     raise
         table = self._open(name)
-        must_be_same(table.schema, table_schema(meta, dimensions, self._settings, ""), f"{self._connection.uri}/{name}")
+        must_be_same(table.schema, table_schema(meta, dimensions, self._settings, ""), self._place(name))
         with self._connection.translated(f"preparing {name} for search"):
             build_text_index(table, self._settings)
         return self._generation(name, table)
@@ -72,8 +83,9 @@ class LanceTarget:
         return None if table is None else self._generation(name, table)
 
     def generations(self, corpus: str) -> list[Generation]:
-        found = (self.find(name) for name in self._names())
-        return sorted((g for g in found if g is not None and g.meta.corpus == corpus), key=lambda g: g.name)
+        tables = ((name, self._find(name)) for name in sorted(self._names()))
+        # Not by truth: an empty table is false.
+        return [self._generation(name, t) for name, t in tables if t is not None and corpus_of(t.schema) == corpus]
 
     def begin_load(self, name: str) -> None:
         self._open(name)  # nothing to switch off; an absent generation is told here
@@ -191,33 +203,42 @@ class LanceTarget:
 
     def _find(self, name: str) -> Any:  # Any: lancedb is untyped at this border
         """The table at its newest version; None when it is absent, a stranger's or half dropped."""
+        table = self._table(name)
+        return None if table is None or corpus_of(table.schema) is None else table
+
+    def _table(self, name: str) -> Any:  # Any: lancedb is untyped at this border
         database = self._connection.tables()
         try:
             with self._connection.translated(f"opening {name}"):
-                table = database.open_table(name)
+                return database.open_table(name)
         except TargetError as error:
             if "was not found" in str(error):
                 return None
             raise
-        return None if stored_meta(table.schema, f"{self._connection.uri}/{name}") is None else table
 
     def _open(self, name: str) -> Any:  # Any: lancedb is untyped at this border
         table = self._find(name)
         if table is None:
             raise self._absent(name)
+        stored_meta(table.schema, self._place(name))
         return table
 
     def _remove(self, name: str) -> None:
-        if name in self._names():
-            with self._connection.translated(f"dropping {name}"):
-                self._connection.tables().drop_table(name, ignore_missing=True)
+        if name not in self._names():
+            return
+        table = self._table(name)
+        if table is not None and corpus_of(table.schema) is None and not is_dropped(table.schema):
+            raise TargetError(f"{self._place(name)} was not made by Backhaul; choose another corpus name or index.url")
+        with self._connection.translated(f"dropping {name}"):
+            self._connection.tables().drop_table(name, ignore_missing=True)
 
     def _generation(self, name: str, table: Any) -> Generation:  # Any: lancedb is untyped at this border
-        stored = stored_meta(table.schema, name)
-        if stored is None:
-            raise self._absent(name)
+        meta, _, uuid_ = stored_meta(table.schema, self._place(name))
         with self._connection.translated(f"counting {name}"):
-            return Generation(name, stored[2], int(table.count_rows()), stored[0])
+            return Generation(name, uuid_, int(table.count_rows()), meta)
+
+    def _place(self, name: str) -> str:
+        return f"{self._connection.uri}/{name}"
 
     def _grace(self, name: str) -> timedelta:
         """How old a version must be to be removed: readers of the live generation may still be on the last ones."""
