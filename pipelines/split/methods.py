@@ -123,7 +123,7 @@ class _Cutter:
 
     def _repeatable(self, bounds: list[int], begin: int, i: int, overlap: int) -> bool:
         # A range that ended before piece i did not fit together with it, so this ends before its first piece.
-        return self._tokens.count(bounds[begin], bounds[i]) <= overlap and self._fit(bounds[begin], bounds[i + 1])
+        return self._tokens.fit(bounds[begin], bounds[i], overlap) and self._fit(bounds[begin], bounds[i + 1])
 
     def _fit(self, start: int, end: int) -> bool:
         return self._tokens.fit(start, end, self._budget)
