@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import shutil
 import tempfile
 from pathlib import Path
 from urllib.parse import unquote
 
 from pipelines.digest import digest_of
-from pipelines.errors import SettingsError
+from pipelines.errors import SettingsError, StoreError
 from pipelines.storage import StorageSettings
 from pipelines.store import Object, ObjectStore, open_store
 
@@ -86,16 +85,18 @@ def _cache_folder() -> Path:
 
 def _download(store: ObjectStore, objects: list[Object], to: Path) -> None:
     """All or nothing: the folder appears by one rename, and whoever comes second throws theirs away."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=to.parent, prefix=".download-") as temporary:
-        for found in objects:
-            path = Path(temporary, "model", *(part for part in found.key.split("/") if part not in ("", ".", "..")))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                for block in store.stream(found.key, if_match=found.etag or None):
-                    file.write(block)
-        try:
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=to.parent, prefix=".download-") as temporary:
+            for found in objects:
+                path = Path(temporary, "model", *(part for part in found.key.split("/") if part not in ("", ".", "..")))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("wb") as file:
+                    for block in store.stream(found.key, if_match=found.etag or None):
+                        file.write(block)
             os.rename(Path(temporary, "model"), to)
-        except OSError:
-            if not to.exists():
-                shutil.move(Path(temporary, "model"), to)
+    except OSError as error:
+        if not to.exists():
+            raise StoreError(
+                f"{store.uri} could not be copied to {to} ({error}); make room there, or set XDG_CACHE_HOME"
+            ) from error
