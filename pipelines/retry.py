@@ -6,19 +6,16 @@ Knows obstore's and the file system's errors; knows no keys and no commit rule.
 from __future__ import annotations
 
 import errno
-import random
 import re
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import obstore
 
+from pipelines.backoff import Backoff
 from pipelines.errors import BackhaulError, Denied, NotFound, SourceChanged, StoreError
 
 T = TypeVar("T")
-_BASE_S = 0.1
-_CAP_S = 5.0
 
 _SAME_COMMAND = "and run the same command again"
 _ERRNO = {
@@ -44,14 +41,11 @@ _UNUSABLE = (ValueError, obstore.exceptions.InvalidPathError, obstore.exceptions
 def retry_transient(call: Callable[[], T], uri: str, *, deadline_s: float) -> T:
     """Run ``call`` until it answers, with decorrelated jitter between tries, at most ``deadline_s`` seconds.
 
-    The jitter is Brooker's "decorrelated jitter" (AWS Architecture Blog, 2015): each sleep is drawn between
-    the base and three times the last one, up to a cap.
-
     Raises:
         NotFound, Denied, SourceChanged: at once; asking again would not help.
         StoreError: at once for what no retry mends, and for what still fails at the deadline.
     """
-    started, sleep_s, tries = time.monotonic(), _BASE_S, 0
+    backoff, tries = Backoff(deadline_s), 0
     while True:
         tries += 1
         try:
@@ -59,13 +53,11 @@ def retry_transient(call: Callable[[], T], uri: str, *, deadline_s: float) -> T:
         except (obstore.exceptions.BaseError, OSError, ValueError) as error:
             if final := final_error(error, uri):
                 raise final from error
-            if time.monotonic() - started + sleep_s > deadline_s:
+            if not backoff.wait():
                 raise StoreError(
                     f"{uri} could not be reached for {deadline_s:g} s, {tries} tries ({reason(error)}); "
                     "check the network and the endpoint, then run the same command again"
                 ) from error
-            time.sleep(sleep_s)
-            sleep_s = min(_CAP_S, random.uniform(_BASE_S, sleep_s * 3))
 
 
 def final_error(error: Exception, uri: str) -> BackhaulError | None:

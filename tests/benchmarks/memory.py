@@ -15,10 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import psutil
-
 from tests.benchmarks.machine import write_results
-from tests.e2e.command import COMMAND, environment
+from tests.e2e.command import COMMAND, environment, worker_processes
 from tests.e2e.corpora import write_conf, write_corpus
 
 
@@ -32,19 +30,12 @@ def worker_peak_mb(folder: Path, documents: int, verb: str = "embed") -> float:
                               stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)  # fmt: skip
     peak = 0
     while driver.poll() is None:
-        for child in _workers(driver.pid):
+        for child in worker_processes(driver.pid):
             peak = max(peak, _high_water_kb(child.pid))
         time.sleep(0.05)
     if driver.returncode:
         raise SystemExit(f"backhaul {verb} ended with {driver.returncode}")
     return peak / 1024
-
-
-def _workers(pid: int) -> list[psutil.Process]:
-    try:
-        return [c for c in psutil.Process(pid).children(recursive=True) if "spawn_main" in " ".join(c.cmdline())]
-    except psutil.Error:
-        return []
 
 
 def _high_water_kb(pid: int) -> int:

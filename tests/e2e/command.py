@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 PROJECT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "jobs.main"]
 
@@ -39,6 +41,15 @@ def backhaul(*words: str | Path, env: Mapping[str, str] | None = None, timeout_s
     done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, env=environment(env),
                           timeout=timeout_s, cwd=cwd, stdin=subprocess.DEVNULL, check=False, **popen)  # fmt: skip
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def worker_processes(driver_pid: int) -> list[psutil.Process]:
+    """The local engine's workers of a driver, oldest first; none when the driver is gone."""
+    try:
+        children = psutil.Process(driver_pid).children()
+        return [child for child in children if "jobs.engines.worker" in " ".join(child.cmdline())]
+    except psutil.Error:
+        return []
 
 
 def backhaul_here(*words: str | Path) -> Outcome:

@@ -22,7 +22,7 @@ import psutil
 
 from pipelines.receipts import count_attempts
 from pipelines.store import open_store
-from tests.e2e.command import COMMAND, backhaul, environment
+from tests.e2e.command import COMMAND, backhaul, environment, worker_processes
 from tests.e2e.corpora import write_conf, write_corpus
 
 WORKERS = 2
@@ -109,11 +109,11 @@ def _kill(verb: str, conf: Path, root: Path, marks: str, step: int, budget: int,
         moment = _count(root, marks) + chance.randint(0, step)
         jitter_s, of_driver = chance.uniform(0, _JITTER_S), chance.random() < 0.4
         deadline = time.monotonic() + _GIVE_UP_S
-        while driver.poll() is None and not (_workers(driver.pid) and _count(root, marks) >= moment):
+        while driver.poll() is None and not (worker_processes(driver.pid) and _count(root, marks) >= moment):
             assert time.monotonic() < deadline, f"{verb} neither worked nor ended"
             time.sleep(0.01)
         time.sleep(jitter_s)
-        workers = _workers(driver.pid)
+        workers = worker_processes(driver.pid)
         if driver.poll() is not None or not workers:
             driver.wait()
             return hits
@@ -129,15 +129,6 @@ def _kill(verb: str, conf: Path, root: Path, marks: str, step: int, budget: int,
         result.workers_killed += 1
     driver.wait(timeout=_GIVE_UP_S)
     return budget
-
-
-def _workers(driver_pid: int) -> list[psutil.Process]:
-    """The engine's worker processes, oldest first."""
-    try:
-        children = psutil.Process(driver_pid).children(recursive=True)
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-    except psutil.Error:
-        return []
 
 
 def _wait_gone(processes: list[psutil.Process]) -> None:
@@ -161,7 +152,7 @@ def _conf(folder: Path, source: Path, root: Path, target: str, url: str | None, 
     index = {"target": target, "url": url} if url else {"target": target}
     return write_conf(folder / f"{root.name}.yaml", root=f"file://{root}", source=f"file://{source}",
                       corpus=f"{root.name}-{folder.name.lower().replace('_', '-')[-20:]}",
-                      embed={"rows_per_part": rows_per_part}, index=index,
+                      embed={"rows_per_part": rows_per_part}, index=index, partition={"target_tokens": 10_000},
                       engine={"workers": WORKERS, "max_attempts": 10})  # fmt: skip
 
 
