@@ -32,7 +32,9 @@ def _as_listed(store: Store, piece: Slice) -> Iterator[None]:
     try:
         yield
     except (SourceChanged, NotFound) as error:
-        what = "is gone" if isinstance(error, NotFound) else f"is no longer the version with ETag {piece.etag}"
+        if isinstance(error, NotFound) and piece.etag:
+            raise  # the store tells a missing object from a missing bucket, which no new plan mends
         raise SourceChanged(
-            f"{store.uri}/{piece.key} {what}: source changed since planning; plan again: `backhaul run CONF --replan`"
+            f"{store.uri}/{piece.key} is gone or no longer what was listed: source changed since planning; plan again: "
+            "`backhaul run CONF --replan`"
         ) from error
