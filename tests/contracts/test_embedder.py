@@ -73,6 +73,13 @@ def test_rows_answer_to_their_texts_in_any_order(embedder: Embedder, vectors: Ve
     assert np.sum(shuffled * vectors[order], axis=1).min() > 0.99
 
 
+def test_padding_beside_a_longer_text_hardly_moves_a_vector(embedder: Embedder) -> None:
+    texts = ["short", "a much longer text beside it " * 4]
+    together = embedder.embed(texts, "document")
+    alone = np.concatenate([embedder.embed([text], "document") for text in texts])
+    assert np.sum(together * alone, axis=1).min() > 0.99
+
+
 def test_a_text_over_the_limit_is_cut_there(embedder: Embedder) -> None:
     head = "word " * embedder.space.max_tokens
     cut, longer = (embedder.embed([text], "document")[0] for text in (head, head + "and entirely other things " * 500))
