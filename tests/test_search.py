@@ -23,7 +23,7 @@ from pipelines.space import ObservedMaker, RequestedMaker, Space
 from pipelines.storage import StorageSettings
 from pipelines.store import open_store
 from pipelines.targets.on_lancedb import LanceTarget
-from pipelines.targets.target import Hit, IndexSettings, IndexTarget, Meta
+from pipelines.targets.target import Generation, Hit, IndexSettings, IndexTarget, Meta, Query
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SPACE = Space("w" * 64, "t" * 64, "none", "", "", True, 512, len(LETTERS))
@@ -49,6 +49,19 @@ class LetterEmbedder:
         self.asked.append((list(texts), role))
         counts = np.array([[text.count(letter) for letter in LETTERS] for text in texts], dtype=np.float32)
         return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+
+class TwoSides:
+    """As much of a target as a search asks for, with fixed answers for its lexical and vector queries."""
+
+    def __init__(self, sides: dict[str, list[Hit]]) -> None:
+        self._sides = sides
+
+    def find(self, name: str) -> Generation:
+        return Generation(name, "uuid", 3, Meta("papers", "r", SPACE.to_json(), ()))
+
+    def search(self, name: str, queries: Sequence[Query]) -> list[list[Hit]]:
+        return [self._sides["lexical" if query.vector is None else "vector"][: query.k] for query in queries]
 
 
 def chunk_of(number: int) -> Chunk:
@@ -107,9 +120,11 @@ def test_hybrid_sums_reciprocal_ranks(target: IndexTarget) -> None:
     assert best.score == pytest.approx(1 / (60 + 1 + lexical.index(best.id)) + 1 / (60 + 1 + vector.index(best.id)))
 
 
-def test_hybrid_looks_deeper_than_k(target: IndexTarget) -> None:
-    whole = ask(target, "wagon wheels", mode="hybrid", k=10)
-    assert ask(target, "wagon wheels", mode="hybrid", k=1) == whole[:1]
+def test_hybrid_looks_deeper_than_k() -> None:
+    """The best of the sum is second on both sides, so the first of each side would hide it."""
+    sides = {"lexical": [hit("a", 9), hit("both", 8)], "vector": [hit("b", 9), hit("both", 8)]}
+    (best,) = search(TwoSides(sides), LetterEmbedder(), "g", "any", mode="hybrid", k=1)
+    assert best.id == "both"
 
 
 @pytest.mark.parametrize("mode", ["lexical", "vector", "hybrid"])

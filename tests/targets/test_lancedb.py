@@ -185,6 +185,12 @@ class TestLoading:
         assert len(page.rows) == 1024
         assert len(list((folder / "g.lance" / "data").iterdir())) > 4
 
+    def test_a_scan_of_many_pages_is_in_order(self, target: LanceTarget) -> None:
+        for start in range(2800, -1, -400):
+            target.load("g", [rows(range(start, start + 400))])
+        numbers = [row["number"] for page in target.scan("g", "p") for row in page.rows]
+        assert numbers == list(range(3200))
+
     def test_vectors_of_another_length_are_refused(self, target: LanceTarget) -> None:
         table = rows(range(2))
         short = pa.array([bytes(8)] * 2, pa.binary(8))
