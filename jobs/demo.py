@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import json
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from jobs.main import run_command
 from jobs.settings import load_settings
 from pipelines.errors import SettingsError
 
@@ -39,8 +39,8 @@ MAX_ARGUMENTS = 4  # shown in a title
 SKIPPED_FOLDERS = {"tests", "testing", "distutils", "f2py", "_utils", "_pyinstaller", "vendor", "_vendor", "_click"}
 
 QUERIES = (
-    "singular value decomposition of a matrix",
-    "retry a function until it succeeds",
+    "how much memory does a process use?",
+    "parse a date from a string",
     "upload a file to an S3 bucket",
 )
 
@@ -124,11 +124,10 @@ def corpus_folder() -> Path:
     return Path(unquote(urlsplit(load_settings(CONF).source.uri).path))
 
 
-def backhaul(*arguments: str) -> None:
-    """One command as a user would type it. Raises CalledProcessError when it fails."""
-    shown = shlex.join(["backhaul", *arguments]).replace(str(CONF), "conf/demo.yaml")
-    print(f"\n$ {shown}", flush=True)
-    subprocess.run([Path(sys.executable).parent / "backhaul", *arguments], check=True)  # noqa: S603 (own command)
+def backhaul(*arguments: str) -> int:
+    """The exit code of one command, shown as a user would type it."""
+    print(f"\n$ {shlex.join(['backhaul', *arguments]).replace(str(CONF), 'conf/demo.yaml')}", flush=True)
+    return run_command(arguments)
 
 
 def main() -> int:
@@ -142,12 +141,10 @@ def main() -> int:
     changed = write_corpus(folder, corpus)
     documents = sum(map(len, corpus.values()))
     print(f"{documents} docstrings of {len(corpus)} packages in {folder} ({changed or 'no'} files changed)")
-    try:
-        backhaul("run", str(CONF))
-        for query in QUERIES:
-            backhaul("query", str(CONF), query, "--mode", "hybrid", "-k", "3")
-    except subprocess.CalledProcessError as error:
-        return error.returncode
+    commands = [["run", str(CONF)], *(["query", str(CONF), query, "--mode", "hybrid", "-k", "3"] for query in QUERIES)]
+    for command in commands:
+        if exit_code := backhaul(*command):
+            return exit_code
     print(NEXT)
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from jobs.demo import (
     read_entries,
     write_corpus,
 )
+from jobs.main import run_command
 from jobs.settings import load_settings
 
 LONG = "Says what it does in so many words that it is worth finding again, and then says a few words more."
@@ -104,3 +106,22 @@ def test_every_package_of_the_corpus_comes_with_the_base_install() -> None:
     pinned = (Path(__file__).parent.parent / "requirements" / "base.txt").read_text()
     assert {package for package, _, _ in installed_packages()} == set(PACKAGES)
     assert [name for name in PACKAGES.values() if f"\n{name}==" not in f"\n{pinned}"] == []
+
+
+def test_the_demo_settings_make_a_corpus_searchable_and_a_second_run_embeds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BACKHAUL_DEMO", str(tmp_path))
+    texts = {"tea": "Boil water, pour it over the leaves and wait.", "nails": "Drive nails into a board with a hammer."}
+    corpus = {name: [Entry(name, name, text, "module", name, "1", "x.py")] for name, text in texts.items()}
+    write_corpus(tmp_path / "corpus", corpus)
+
+    def backhaul(*arguments: str) -> dict[str, Any]:
+        assert run_command([*arguments, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    first, second = backhaul("run", str(CONF)), backhaul("run", str(CONF))
+    hits = backhaul("query", str(CONF), "how do I make a hot drink?", "--mode", "hybrid", "-k", "1")["hits"]
+    assert first["content_digest"] == second["content_digest"]
+    assert (first["partitions_embedded"], second["partitions_embedded"]) == (2, 0)
+    assert hits[0]["document_id"] == "tea"
