@@ -41,10 +41,11 @@ fmt: .venv/.all ## format, and mend what ruff can mend
 	$(BIN)/ruff format .
 
 golden: .venv/.all ## rewrite the golden files and generated pages; review them like code
-	$(BIN)/pytest --update-golden
+	$(BIN)/python -m jobs.settings_reference
+	GOLDEN=1 $(BIN)/pytest -k golden
 
-bench: .venv/.all ## speed against bare loops and peers
-	$(BIN)/python -m tests.benchmarks.overhead
+bench: .venv/.all ## what Backhaul adds to its embedder; planning and memory at scale
+	for benchmark in overhead planning memory; do $(BIN)/python -m tests.benchmarks.$$benchmark; done
 
 bench-quality: .venv/.all opensearch ## retrieval quality on labelled data, into OpenSearch and LanceDB
 	$(BIN)/python -m tests.benchmarks.quality

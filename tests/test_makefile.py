@@ -1,4 +1,4 @@
-"""The Makefile's promises that can be read without installing anything."""
+"""What the Makefile, the requirements and CONTRIBUTING promise, as far as it can be read without installing."""
 
 from __future__ import annotations
 
@@ -46,3 +46,9 @@ def test_the_base_install_is_part_of_the_full_one() -> None:
     }
     assert pinned["base"] <= pinned["all"]
     assert not any(pin.startswith(("torch==", "scipy==")) for pin in pinned["base"])
+
+
+def test_every_file_that_contributing_names_is_there() -> None:
+    named = re.findall(r"`([\w/.-]+/[\w.-]+\.(?:py|txt|in))`", (ROOT / "CONTRIBUTING.md").read_text())
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).exists()] == []
