@@ -1,7 +1,7 @@
 """Which texts form an embedding batch, and how a batch is padded. Pure functions; knows no model.
 
 A batch follows from the lengths and the token budget alone. Vectors depend on the batch they were computed in
-(padding changes the order of sums; dynamically quantised weights take their activation ranges from the whole
+(padding changes the order of sums; dynamically quantised models take their activation ranges from the whole
 batch), so nothing about timing, resumption or hardware may enter here.
 """
 

@@ -69,7 +69,7 @@ def test_another_construction_gives_the_same_bits(backend: str, vectors: Vectors
 def test_rows_answer_to_their_texts_in_any_order(embedder: Embedder, vectors: Vectors) -> None:
     order = [3, 0, 5, 1, 4, 2]
     shuffled = embedder.embed([TEXTS[i] for i in order], "document")
-    # Ties in length may be batched otherwise; the int8 file moves by a few thousandths then.
+    # Ties in length may be batched otherwise, which changes the last bits.
     assert np.sum(shuffled * vectors[order], axis=1).min() > 0.99
 
 
