@@ -17,7 +17,7 @@ _END = re.compile(
 )
 _BLANKS = re.compile(r"\s*+")
 _LAST_WORD = re.compile(r"[^\s(\[“\"'‘]*\Z")
-_INITIAL = re.compile(r"[^\W\d_]|(?:[^\W\d_]\.)+[^\W\d_]")  # J. or U.S.
+_LETTERS = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]")  # U.S. or e.g.
 _LIST_NUMBER = re.compile(r"\d{1,3}|[ivx]{1,4}", re.IGNORECASE)
 _LONGEST = 12
 _INDENT = 40
@@ -135,7 +135,7 @@ def _ends(text: str, mark: int, marks: str, begin: int) -> bool:
         return True
     before = _LAST_WORD.search(text, max(0, mark - _LONGEST), mark)
     word = before[0] if before else ""
-    if word.lower() in _ABBREVIATIONS or _INITIAL.fullmatch(word):
+    if word.lower() in _ABBREVIATIONS or _LETTERS.fullmatch(word) or (len(word) == 1 and word.isupper()):
         return False
     return not (_LIST_NUMBER.fullmatch(word) and _at_line_start(text, mark - len(word)))
 

@@ -1,0 +1,113 @@
+"""Documents into chunks: inputs, counts and the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pipelines.document import Chunk, Document, Position
+from pipelines.embed.tokens import WordTokenizer
+from pipelines.ledger import Ledger
+from pipelines.rejects import Rejects
+from pipelines.split.documents import split_documents
+from pipelines.split.methods import open_splitter
+from pipelines.split.splitter import SplitSettings
+
+
+class CountingTokenizer(WordTokenizer):
+    """Words, with two special tokens, noting how many texts it was given at a time."""
+
+    special_tokens = 2
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        self.batches.append(len(texts))
+        return [count + 2 for count in super().count(texts)]
+
+
+def document(text: str, title: str = "", number: int = 0) -> Document:
+    return Document(f"d{number}", "a", title, text, Position("a.jsonl", number))
+
+
+def split(documents: Sequence[Document], max_tokens: int = 512, **given: object) -> tuple[list[Chunk], Ledger, Rejects]:
+    settings, tokenizer = SplitSettings.model_validate(given), CountingTokenizer()
+    ledger, rejects = Ledger(), Rejects()
+    splitter = open_splitter(settings, tokenizer.spans)
+    return (
+        list(split_documents(documents, splitter, settings, tokenizer, max_tokens, ledger, rejects)),
+        ledger,
+        rejects,
+    )
+
+
+def words(count: int) -> str:
+    return " ".join(f"w{n}" for n in range(count))
+
+
+def test_inputs_hold_title_and_special_tokens_within_the_limit() -> None:
+    chunks, _, _ = split([document(words(100), "the title")], method="tokens", max_tokens=32, overlap_tokens=4)
+    assert len(chunks) == 4
+    assert all(chunk.tokens <= 32 and chunk.input.startswith("the title w") for chunk in chunks)
+    assert max(chunk.tokens for chunk in chunks) == 32
+
+
+def test_the_models_limit_bounds_the_budget_too() -> None:
+    chunks, ledger, _ = split([document(words(100))], max_tokens=24, method="tokens", overlap_tokens=0)
+    assert max(chunk.tokens for chunk in chunks) == 24
+    assert ledger.truncated_chunks == 0
+
+
+def test_spans_point_into_the_text_and_ordinals_count() -> None:
+    source = document("\n " + words(40), "t")
+    chunks, _, _ = split([source], method="tokens", max_tokens=24, overlap_tokens=0)
+    assert [chunk.ordinal for chunk in chunks] == list(range(len(chunks)))
+    assert all(source.text[chunk.span.start : chunk.span.end] == chunk.text for chunk in chunks)
+    assert len({chunk.id for chunk in chunks}) == len(chunks)
+
+
+def test_what_the_model_will_not_see_goes_to_the_ledger_by_source() -> None:
+    _, ledger, _ = split([document(words(30)), document(words(50))], max_tokens=20, method="none")
+    assert (ledger.truncated_chunks, ledger.truncated_tokens) == (2, 12 + 32)
+    assert ledger.truncated_by_source == {"a.jsonl": 44}
+
+
+def test_a_title_over_the_budget_leaves_the_text_a_least_room() -> None:
+    chunks, ledger, _ = split([document(words(32), words(100))], max_tokens=64, method="tokens", overlap_tokens=0)
+    assert [chunk.text for chunk in chunks] == [words(16), " ".join(f"w{n}" for n in range(16, 32))]
+    assert ledger.truncated_chunks == 2
+
+
+def test_documents_chunks_and_tokens_are_counted() -> None:
+    chunks, ledger, _ = split([document("one two", "t"), document("three")], method="none")
+    assert (ledger.documents, ledger.chunks, ledger.tokens) == (2, 2, 5 + 3)
+    assert [chunk.tokens for chunk in chunks] == [5, 3]
+
+
+def test_a_chunk_without_tokens_is_rejected_as_empty() -> None:
+    class Nothing(CountingTokenizer):
+        def count(self, texts: Sequence[str]) -> list[int]:
+            return [2 for _ in texts]
+
+    settings, tokenizer, ledger, rejects = SplitSettings(method="none"), Nothing(), Ledger(), Rejects()
+    splitter = open_splitter(settings, tokenizer.spans)
+    assert not list(split_documents([document("\x00")], splitter, settings, tokenizer, 512, ledger, rejects))
+    assert (ledger.empty, rejects.counts) == (1, {"empty_text": 1})
+
+
+def test_tokens_are_counted_in_batches_without_reading_all_documents_first() -> None:
+    taken = 0
+
+    def endless() -> Iterator[Document]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield document(words(3), number=taken)
+
+    settings, tokenizer = SplitSettings(method="none"), CountingTokenizer()
+    splitter = open_splitter(settings, tokenizer.spans)
+    chunks = split_documents(endless(), splitter, settings, tokenizer, 512, Ledger(), Rejects())
+    for _ in range(300):
+        next(chunks)
+    assert tokenizer.batches == [256, 256]
+    assert taken == 512
