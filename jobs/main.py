@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import click
 import typer
 
 from pipelines.errors import BackhaulError, Interrupted, SettingsError
@@ -306,11 +305,17 @@ def run_command(arguments: Sequence[str]) -> int:
         return _fail(str(error), type(error).__name__, error.exit_code, conf, as_json)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command resumes", "Interrupted", Interrupted.exit_code, conf, as_json)
-    except click.exceptions.Abort:
+    except typer.Abort:
         return _fail("nothing was changed", "Abort", SettingsError.exit_code, conf, as_json)
-    except click.ClickException as error:
-        error.show(file=sys.stderr)
-        return SettingsError.exit_code
+    except typer.TyperException as error:
+        verb = f" {arguments[0]}" if arguments and not arguments[0].startswith("-") else ""
+        return _fail(
+            f"{error.format_message()}\n`backhaul{verb} --help` shows how",
+            "Usage",
+            SettingsError.exit_code,
+            conf,
+            as_json,
+        )
 
 
 def _fail(message: str, kind: str, exit_code: int, conf: str, as_json: bool) -> int:
