@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="backhaul",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich doubles the time that help takes
     add_completion=False,
+    context_settings={"max_content_width": 110},
     help="""Haul a corpus from S3 into a searchable index: plan, embed, load, verify, release, query.
 
 Every verb takes CONF, a run description in YAML (conf/README.md lists its keys). What is done is never done
@@ -32,7 +32,9 @@ Exit codes: 0 done; 1 failed, resumable; 2 wrong usage or settings; 3 a gate or 
 resumable.""",
 )
 
-Conf = Annotated[Path, typer.Argument(help="run description, such as conf/demo.yaml", show_default=False)]
+Conf = Annotated[
+    Path, typer.Argument(help="run description, such as conf/demo.yaml", metavar="CONF", show_default=False)
+]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set engine.workers=4; repeatable")]
 EngineName = Annotated[str | None, typer.Option("--engine", help="same as --set engine.name=NAME")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object, and nothing else, on standard output")]
@@ -67,7 +69,7 @@ def _confirm(question: str, yes: bool) -> None:
     typer.confirm(question, abort=True, err=True)
 
 
-@app.command()
+@app.command("plan")
 def plan(
     conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, replan: Replan = False
 ) -> None:
@@ -83,7 +85,7 @@ def plan(
     _print("plan", describe_plan(session, open_or_plan(session, replan=replan)), conf, as_json)
 
 
-@app.command()
+@app.command("run")
 def run(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, replan: Replan = False,
         force: Force = False) -> None:  # fmt: skip
     """Plan, embed, load, verify and release; each does only what is missing.
@@ -95,7 +97,7 @@ def run(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJso
     _print("run", run_corpus(_session(conf, sets, engine, as_json), replan=replan, force=force), conf, as_json)
 
 
-@app.command()
+@app.command("embed")
 def embed(
     conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, replan: Replan = False
 ) -> None:
@@ -115,7 +117,7 @@ def embed(
            | {"rows": manifest.rows}, conf, as_json)  # fmt: skip
 
 
-@app.command()
+@app.command("load")
 def load(
     conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, run_id: RunId = None
 ) -> None:
@@ -132,7 +134,7 @@ def load(
     _print("load", {"run_id": plan.run_id, "generation": generation.name, "rows": generation.rows}, conf, as_json)
 
 
-@app.command()
+@app.command("verify")
 def verify(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, run_id: RunId = None,
            generation: GenerationName = None) -> None:  # fmt: skip
     """Prove a generation: ids, content and vectors by full scan, Space, recall. Exits 3 when a gate refuses.
@@ -153,7 +155,7 @@ def verify(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: As
     must_pass(verification)
 
 
-@app.command()
+@app.command("release")
 def release(conf: Conf, sets: Sets = None, as_json: AsJson = False, run_id: RunId = None,
             generation: GenerationName = None, force: Force = False, yes: Yes = False) -> None:  # fmt: skip
     """Make a proved generation live by one compare-and-swap of the alias.
@@ -168,7 +170,7 @@ def release(conf: Conf, sets: Sets = None, as_json: AsJson = False, run_id: RunI
     _print("release", release_generation(session, found, force=force), conf, as_json)
 
 
-@app.command()
+@app.command("rollback")
 def rollback(
     conf: Conf, sets: Sets = None, as_json: AsJson = False, to: GenerationName = None, yes: Yes = False
 ) -> None:
@@ -183,7 +185,7 @@ def rollback(
     _print("rollback", rollback_corpus(session, to), conf, as_json)
 
 
-@app.command()
+@app.command("status")
 def status(conf: Conf, sets: Sets = None, as_json: AsJson = False, run_id: RunId = None) -> None:
     """What is done of a run, both digests, and what is live.
 
@@ -195,7 +197,7 @@ def status(conf: Conf, sets: Sets = None, as_json: AsJson = False, run_id: RunId
     _print("status", run_status(session, session.plan(run_id)), conf, as_json)
 
 
-@app.command()
+@app.command("failures")
 def failures(conf: Conf, sets: Sets = None, as_json: AsJson = False, run_id: RunId = None) -> None:
     """Failed partitions and rejected records, grouped by cause, with the command that mends them.
 
@@ -207,7 +209,7 @@ def failures(conf: Conf, sets: Sets = None, as_json: AsJson = False, run_id: Run
     _print("failures", run_failures(session, session.plan(run_id)), conf, as_json)
 
 
-@app.command()
+@app.command("retry")
 def retry(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, run_id: RunId = None,
           cause: Annotated[str | None, typer.Option(help="only what failed for this cause")] = None,
           partition: Annotated[str | None, typer.Option(help="only this partition (the beginning of its id)")] = None,
@@ -233,7 +235,7 @@ def list_(conf: Conf, sets: Sets = None, as_json: AsJson = False) -> None:
     _print("list", list_generations(_session(conf, sets, None, as_json)), conf, as_json)
 
 
-@app.command()
+@app.command("drop")
 def drop(conf: Conf, generation: Annotated[str, typer.Option("--generation", help="the generation to drop")],
          sets: Sets = None, as_json: AsJson = False, yes: Yes = False) -> None:  # fmt: skip
     """Drop a generation that is not live. Its parts stay: loading it again embeds nothing.
@@ -247,7 +249,7 @@ def drop(conf: Conf, generation: Annotated[str, typer.Option("--generation", hel
     _print("drop", drop_generation(session, generation), conf, as_json)
 
 
-@app.command()
+@app.command("query")
 def query(conf: Conf, text: Annotated[str, typer.Argument(help="what to search for")], mode: Mode = "hybrid",
           k: Annotated[int, typer.Option("-k", min=1, max=1000, help="how many hits")] = 10, exact: Exact = False,
           sets: Sets = None, as_json: AsJson = False) -> None:  # fmt: skip
@@ -260,7 +262,7 @@ def query(conf: Conf, text: Annotated[str, typer.Argument(help="what to search f
     _print("query", query_live(_session(conf, sets, None, as_json), text, mode=mode, k=k, exact=exact), conf, as_json)
 
 
-@app.command()
+@app.command("evaluate")
 def evaluate(conf: Conf, queries: Annotated[Path, typer.Option(help="BEIR queries.jsonl")],
              qrels: Annotated[Path, typer.Option(help="BEIR qrels.tsv")], mode: Mode = "hybrid", exact: Exact = False,
              sets: Sets = None, as_json: AsJson = False) -> None:  # fmt: skip
@@ -274,7 +276,7 @@ def evaluate(conf: Conf, queries: Annotated[Path, typer.Option(help="BEIR querie
     _print("evaluate", evaluate_live(session, queries, qrels, mode=mode, exact=exact), conf, as_json)
 
 
-@app.command()
+@app.command("doctor")
 def doctor(conf: Conf, sets: Sets = None, as_json: AsJson = False) -> None:
     """Check settings, access to store and index, model digest, versions and memory, and say how to mend them.
 
@@ -299,7 +301,7 @@ def run_command(arguments: Sequence[str]) -> int:
     conf = next((word for word in arguments[1:] if word.endswith((".yaml", ".yml"))), "CONF")
     as_json = "--json" in arguments
     try:
-        outcome = app(list(arguments), prog_name="backhaul", standalone_mode=False)
+        outcome = app(list(arguments) or ["--help"], prog_name="backhaul", standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
     except BackhaulError as error:
         return _fail(str(error), type(error).__name__, error.exit_code, conf, as_json)
@@ -308,7 +310,7 @@ def run_command(arguments: Sequence[str]) -> int:
     except typer.Abort:
         return _fail("nothing was changed", "Abort", SettingsError.exit_code, conf, as_json)
     except typer.TyperException as error:
-        verb = f" {arguments[0]}" if arguments and not arguments[0].startswith("-") else ""
+        verb = f" {arguments[0]}" if arguments[0] in {command.name for command in app.registered_commands} else ""
         return _fail(
             f"{error.format_message()}\n`backhaul{verb} --help` shows how",
             "Usage",

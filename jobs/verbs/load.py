@@ -31,8 +31,10 @@ def load_run(session: Session, plan: Plan, manifest: Manifest, *, only: set[str]
     else:
         with session.timed("load", plan.run_id, {"rows": manifest.rows}):
             target.begin_load(generation.name)
+            wanted = {partition.id for partition in pending}
+            rows = sum(entry.rows for entry in manifest.entries if entry.partition in wanted)
             session.run_partitions("load", plan, pending, LoadWork, load_task(session, generation),
-                                   workers=target.max_writers, total_rows=manifest.rows)  # fmt: skip
+                                   workers=target.max_writers, total_rows=rows)  # fmt: skip
             target.finish_load(generation.name)
             mark_finished(session.store, receipts)
     _check_dead_letters(session, receipts, generation)

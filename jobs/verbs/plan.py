@@ -9,11 +9,11 @@ from typing import Any
 from jobs.session import Session, invocations
 from pipelines.embed.backends import open_tokenizer
 from pipelines.manifest import read_manifest
-from pipelines.plan.estimate import estimate
+from pipelines.plan.estimate import estimate, expected_parts, expected_rows, expected_tokens, hours, price
 from pipelines.plan.footers import row_group_bytes
 from pipelines.plan.listing import list_source, open_source
 from pipelines.plan.partitioning import plan_partitions, stable_ratio
-from pipelines.plan.plan import Plan, find_run, is_open, list_runs, make_plan, read_plan, write_plan
+from pipelines.plan.plan import Plan, find_run, is_open, list_runs, make_plan, read_estimate, read_plan, write_plan
 from pipelines.receipts import embed_receipts
 
 
@@ -36,7 +36,14 @@ def plan_corpus(session: Session) -> Planned:
     sample = estimate(source, listing, settings.source, open_tokenizer(settings.embed, settings.storage))
     ratio = stable_ratio(sample.tokens_per_byte, _last_ratio(session))
     cut = plan_partitions(listing, settings.partition, settings.source, ratio, lambda one: row_group_bytes(source, one))
-    estimates = {**sample.to_json(), "cut_tokens_per_byte": dict(ratio) if isinstance(ratio, Mapping) else ratio}
+    rows = expected_rows(sample, settings.split)
+    estimates = {
+        **sample.to_json(),
+        "rows": rows,
+        "tokens_to_embed": expected_tokens(sample, settings.split),
+        "parts": expected_parts(cut.tokens, rows, settings.embed.rows_per_part),
+        "cut_tokens_per_byte": dict(ratio) if isinstance(ratio, Mapping) else ratio,
+    }
     plan = make_plan(
         deciding=session.deciding,
         space=session.space,
@@ -68,24 +75,22 @@ def describe_plan(session: Session, planned: Planned) -> dict[str, Any]:
     pending = [p for p in plan.partitions if p.id not in committed]
     share = len(pending) / len(plan.partitions) if plan.partitions else 0.0
     rate = measured_rate(session) or settings.cost.tokens_per_second
-    tokens, documents = plan.estimate["tokens"], plan.estimate["documents"]
-    hours = tokens * share / rate / 3600 / max(1, settings.engine.workers)
-    per_chunk = max(1, settings.split.max_tokens - settings.split.overlap_tokens)
-    chunks = documents if settings.split.method == "none" else max(documents, tokens // per_chunk)
+    workers = max(1, settings.engine.workers)
+    time_h = hours(round(plan.estimate["tokens_to_embed"] * share), rate * workers)
     return {
         "run_id": plan.run_id,
         "number": planned.number,
         "how": planned.how,
         "partitions": len(plan.partitions),
         "objects": len({piece.key for p in plan.partitions for piece in p.slices}),
-        "documents_estimated": documents,
-        "tokens_estimated": tokens,
-        "parts_expected": max(len(plan.partitions), -(-chunks // settings.embed.rows_per_part)),
+        "documents_estimated": plan.estimate["documents"],
+        "tokens_estimated": plan.estimate["tokens_to_embed"],
+        "parts_expected": plan.estimate["parts"],
         "embedded_partitions": len(plan.partitions) - len(pending),
         "manifest": read_manifest(session.store, plan.run_id) is not None,
         "tokens_per_second": round(rate, 1),
-        "hours_estimated": round(hours, 4),
-        "usd_estimated": round(hours * settings.cost.usd_per_hour * max(1, settings.engine.workers), 4),
+        "hours_estimated": round(time_h, 4),
+        "usd_estimated": round(price(time_h, settings.cost.usd_per_hour) * workers, 4),
         "space": plan.space.to_json(),
         "space_fingerprint": plan.space.fingerprint,
         "notes": list(plan.notes),
@@ -107,5 +112,5 @@ def _last_ratio(session: Session) -> dict[str, float] | None:
     records = list_runs(session.store, session.settings.corpus)
     if not records:
         return None
-    ratio: dict[str, float] | None = read_plan(session.store, records[-1].run_id).estimate.get("cut_tokens_per_byte")
+    ratio: dict[str, float] | None = read_estimate(session.store, records[-1].run_id).get("cut_tokens_per_byte")
     return ratio

@@ -110,11 +110,15 @@ def write_plan(store: Store, corpus: str, plan: Plan) -> RunRecord:
 
 def read_plan(store: Store, run_id: str) -> Plan:
     """Raises NotFound for an unknown run, NewerFormat for one planned by a later version."""
-    value = orjson.loads(store.get(f"runs/{run_id}/plan.json"))
-    check_format(value.get("format"), f"{store.uri}/runs/{run_id}/plan.json")
+    value = _read(store, run_id)
     partitions = tuple(_partitions(store.get(f"runs/{run_id}/objects.parquet")))
     return Plan(run_id, value["deciding"], Space(**value["space"]), RequestedMaker(**value["maker"]),
                 value["listing"], partitions, value["estimate"], tuple(value["notes"]))  # fmt: skip
+
+
+def read_estimate(store: Store, run_id: str) -> dict[str, Any]:
+    """The plan's estimates, without its partitions."""
+    return dict(_read(store, run_id)["estimate"])
 
 
 def list_runs(store: Store, corpus: str) -> list[RunRecord]:
@@ -138,6 +142,12 @@ def is_open(store: Store, corpus: str, run_id: str) -> bool:
         except NotFound:
             continue
     return True
+
+
+def _read(store: Store, run_id: str) -> dict[str, Any]:
+    value: dict[str, Any] = orjson.loads(store.get(f"runs/{run_id}/plan.json"))
+    check_format(value.get("format"), f"{store.uri}/runs/{run_id}/plan.json")
+    return value
 
 
 def _record(store: Store, key: str) -> RunRecord:
