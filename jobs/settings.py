@@ -145,11 +145,9 @@ def _origin(location: Sequence[int | str], layers: Sequence[_Layer]) -> str:
 def _has(values: DictConfig, location: Sequence[int | str]) -> bool:
     found: Any = OmegaConf.to_container(values, resolve=False)  # Any: walks down plain dicts and lists
     for part in location:
-        if (isinstance(found, dict) and part in found) or (
-            isinstance(found, list) and isinstance(part, int) and part < len(found)
-        ):
+        try:
             found = found[part]
-        else:
+        except (KeyError, IndexError, TypeError):
             return False
     return True
 

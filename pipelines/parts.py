@@ -19,6 +19,7 @@ from pipelines.digest import FORMAT, canonical_json, check_format, digest_bytes
 from pipelines.document import ROW_FIELDS, Chunk, row_digest
 from pipelines.embed.embedder import Vectors
 from pipelines.errors import GateRefused, NotFound
+from pipelines.ranged_file import RangedFile
 from pipelines.space import ObservedMaker, Space
 from pipelines.store import Store
 
@@ -109,16 +110,28 @@ def read_part(store: Store, run_id: str, partition_id: str, part: Part) -> pa.Ta
     key = part_key(run_id, partition_id, part.number, part.sha256)
     data = store.get(key)
     if digest_bytes(data) != part.sha256:
-        raise GateRefused(
-            f"{store.uri}/{key} is damaged: its bytes do not match its name. Restore it, or run with --replan."
-        )
+        raise GateRefused(_damaged(store, key))
     return _read(data, f"{store.uri}/{key}")
 
 
 def read_columns(store: Store, run_id: str, partition_id: str, part: Part, columns: Sequence[str]) -> pa.Table:
-    """Some columns of a part, without checking its bytes (readers that check use ``read_part``)."""
-    data = store.get(part_key(run_id, partition_id, part.number, part.sha256))
-    return _parquet(data).read(list(columns), use_threads=False)
+    """Some columns of a part, by ranged reads: its bytes are not checked, its row digests are.
+
+    Raises:
+        NotFound: a receipt names a part that is gone.
+        GateRefused: the row digests are not those that its receipt names.
+    """
+    key = part_key(run_id, partition_id, part.number, part.sha256)
+    source = RangedFile(lambda start, end: store.get(key, start=start, end=end), part.bytes)
+    try:
+        table = pq.ParquetFile(source, pre_buffer=False).read([*{*columns, "row_digest"}], use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        if source.failure:
+            raise source.failure from error
+        raise GateRefused(_damaged(store, key)) from error
+    if rows_digest(table) != part.content:
+        raise GateRefused(_damaged(store, key))
+    return table
 
 
 def find_part(store: Store, run_id: str, partition_id: str, number: int, chunks: Sequence[Chunk],
@@ -177,6 +190,10 @@ def bits_digest(table: pa.Table) -> str:
 def rows_digest(table: pa.Table) -> str:
     """SHA-256 over the row digests, in row order."""
     return digest_bytes(b"".join(table["row_digest"].to_pylist()))
+
+
+def _damaged(store: Store, key: str) -> str:
+    return f"{store.uri}/{key} is damaged: its bytes do not match its name. Restore it, or run with --replan."
 
 
 def _describe(number: int, data: bytes, table: pa.Table, maker: dict[str, Any]) -> Part:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 
@@ -11,16 +10,16 @@ FOLDERS = ("pipelines", "jobs", "cluster", "conf", "notebooks")
 
 
 def _documented() -> set[str]:
+    """Paths of the tree's first block: a folder's line ends in a slash, and indentation nests."""
     tree = (PROJECT / "ARCHITECTURE.md").read_text().split("```")[1]
-    found, folder = set(), ""
-    for line in tree.splitlines():
-        name, depth = line.strip().split(" ")[0], len(line) - len(line.lstrip())
-        if not name:
-            continue
+    found, folders = set(), {0: ""}
+    for line in filter(str.strip, tree.splitlines()):
+        name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2
+        path = folders[depth] + name
         if name.endswith("/"):
-            folder = name if depth == 0 else re.sub(r"^([^/]+/).*", r"\1", folder) + name
+            folders[depth + 1] = path
         else:
-            found.add((folder if depth else "") + name)
+            found.add(path)
     return found
 
 

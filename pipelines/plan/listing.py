@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,9 +13,7 @@ from urllib.parse import urlsplit
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipelines.digest import FORMAT, check_format
 from pipelines.errors import Denied, NotFound, SettingsError
 from pipelines.plan.globs import matcher
 from pipelines.read.reader import SourceSettings
@@ -78,21 +75,6 @@ class Listing:
         if self.unmatched:
             notes.append(f"{self.unmatched:,} of {self.listed:,} objects are left out by source.include and exclude")
         return tuple(notes)
-
-    def to_parquet(self) -> bytes:
-        counts = {"format": FORMAT, "listed": self.listed, "empty": self.empty, "unmatched": self.unmatched}
-        buffer = io.BytesIO()
-        table = self.table.replace_schema_metadata({"backhaul": orjson.dumps(counts)})
-        pq.write_table(table, buffer, compression="zstd")
-        return buffer.getvalue()
-
-    @classmethod
-    def from_parquet(cls, data: bytes) -> Listing:
-        """Raises NewerFormat when a later version wrote it."""
-        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
-        counts = orjson.loads(table.schema.metadata[b"backhaul"])
-        check_format(counts.pop("format"), "the frozen listing")
-        return cls(table.replace_schema_metadata(None), **counts)
 
     def _rows(self, columns: Iterable[str]) -> Iterator[tuple[Any, ...]]:  # Any: as the columns are
         for batch in self.table.select(list(columns)).to_batches(max_chunksize=_BATCH_ROWS):

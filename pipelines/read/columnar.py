@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +11,8 @@ import pyarrow.parquet as pq
 
 from pipelines.document import Position
 from pipelines.partition import Slice
-from pipelines.read.ranged_file import RangedFile
+from pipelines.ranged_file import RangedFile
+from pipelines.read.conditional import read_range
 from pipelines.read.reader import Broken, Record, SourceSettings
 from pipelines.store import Store
 
@@ -35,7 +37,7 @@ class Parquet:
         self._declared = {*self._needed, *(name for name in others if name is not None)}
 
     def read(self, store: Store, piece: Slice) -> Iterator[Record | Broken]:
-        source, row = RangedFile(store, piece), 0
+        source, row = RangedFile(partial(read_range, store, piece), piece.size), 0
         try:
             with pq.ParquetFile(source, buffer_size=_READ_BYTES, pre_buffer=False) as file:
                 groups = range(file.num_row_groups)[piece.start : piece.end]

@@ -101,11 +101,3 @@ def test_the_digest_covers_key_etag_and_size_and_not_the_order_of_listing() -> N
     assert listing_of({"a": 1, "b": 3}).digest != digest
     assert listing_of({"a": 1, "c": 2}).digest != digest
     assert listing_of({"a": 1, "b": 2}, etags={"a": '"new"'}).digest != digest
-
-
-def test_a_listing_survives_parquet() -> None:
-    listing = listing_of({"a": 1, "b/é": 2, "empty": 0})
-    again = Listing.from_parquet(listing.to_parquet())
-    assert list(again.objects()) == list(listing.objects())
-    assert again.digest == listing.digest
-    assert again.empty == 1
