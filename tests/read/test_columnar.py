@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import io
 import random
 
@@ -79,7 +80,8 @@ def test_a_damaged_page_is_one_reject_after_the_rows_before() -> None:
 
 def test_an_object_overwritten_while_it_is_read_is_refused() -> None:
     store = fresh_store()
-    piece = listed(store, "a", parquet([{"id": n, "text": str(n)} for n in range(5000)], 1000))
+    rows = [{"id": n, "text": hashlib.sha256(str(n).encode()).hexdigest()} for n in range(5000)]  # more than one read
+    piece = listed(store, "a", parquet(rows, 1000))
     records = Parquet(PARQUET).read(store, piece)
     next(records)
     store.put("a", parquet(ROWS))
