@@ -74,9 +74,9 @@ def _gunzip(blocks: Iterator[bytes]) -> Iterator[bytes]:
             try:
                 out = decoder.decompress(data, _OUT_BYTES)
             except zlib.error as error:
-                for rest in _until_damage(before, data):
-                    emitted += len(rest)
-                    yield rest
+                out = _until_damage(before, data)
+                emitted += len(out)
+                yield out
                 raise _damaged("gzip", error, emitted, complete=between and members > 0) from error
             between = False
             emitted += len(out)
@@ -100,17 +100,15 @@ def _damaged(kind: Compression, error: Exception, emitted: int, *, complete: boo
     return Damaged(f"corrupt_{kind}", f"the {kind} stream {reason}", emitted, complete=complete)
 
 
-def _until_damage(decoder: zlib._Decompress, data: bytes) -> Iterator[bytes]:
-    """What the failed call would have given before the damage: zlib throws it away with the error."""
-    while True:
-        try:
-            out = decoder.decompress(data, 64)
-        except zlib.error:
-            return
-        if not out:
-            return
-        yield out
-        data = decoder.unconsumed_tail
+def _until_damage(decoder: zlib._Decompress, data: bytes) -> bytes:
+    """What the failed call would have given before the damage, byte by byte: zlib throws it away with the error."""
+    found = bytearray()
+    try:
+        for at in range(len(data)):
+            found += decoder.decompress(data[at : at + 1])
+    except zlib.error:
+        pass
+    return bytes(found)
 
 
 def _unzstd(blocks: Iterator[bytes]) -> Iterator[bytes]:

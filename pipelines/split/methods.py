@@ -14,6 +14,8 @@ from pipelines.split.sentences import sentence_starts
 from pipelines.split.splitter import Method, SplitSettings, Splitter, TokenSpans
 from pipelines.split.tokens import Tokens
 
+_TRIES = 3
+
 Range = tuple[int, int]
 Level = tuple[Sequence[int], bool]
 """Offsets where a text may be cut, in order, and whether chunks cut there repeat whole pieces of the one before."""
@@ -63,25 +65,32 @@ class LevelSplitter:
     def split(self, text: str, budget_tokens: int) -> list[Span]:
         tokens = Tokens(text, self._spans)
         if tokens.fit(0, len(text), budget_tokens):
-            ranges: Iterator[Range] = iter([(0, len(text))])
-        else:
-            overlap = min(self._overlap_tokens, budget_tokens // 2)
-            cutter = _Cutter(tokens, self._levels(text), budget_tokens, overlap)
-            ranges = (exact for found in cutter.cut((0, len(text)))
-                      for exact in self._exact(text, found, tokens, budget_tokens))  # fmt: skip
-        return [span for found in ranges if (span := _trimmed(text, found))]
+            return [span] if (span := _trimmed(text, (0, len(text)))) else []
+        # A tokenizer may spell the beginning of a cut word, or a word without the blank before it, in more tokens
+        # than within the text. Then all spans are cut shorter by as much: even ones are better than full and tiny.
+        levels, aim = self._levels(text), budget_tokens
+        for _ in range(_TRIES):
+            overlap = min(self._overlap_tokens, aim // 2)
+            ranges = _Cutter(tokens, levels, aim, overlap).cut((0, len(text)))
+            spans = [span for found in ranges if (span := _trimmed(text, found))]
+            excess = max((self._count(text, span) for span in spans), default=0) - budget_tokens
+            if excess <= 0:
+                return spans
+            aim = max(1, aim - excess)
+        return [exact for span in spans for exact in self._halves(text, span, tokens, budget_tokens)]
 
-    def _exact(self, text: str, found: Range, tokens: Tokens, budget: int) -> Iterator[Range]:
-        """The range, or its halves when it has more tokens on its own than it had within the text: a tokenizer
-        may spell the beginning of a cut word, or a word without the blank before it, in another way."""
-        span = _trimmed(text, found)
-        if span and len(self._spans(text[span.start : span.end])) > budget:
-            middle = tokens.middle(span.start, span.end)
-            if middle is not None:
-                yield from self._exact(text, (found[0], middle), tokens, budget)
-                yield from self._exact(text, (middle, found[1]), tokens, budget)
-                return
-        yield found
+    def _halves(self, text: str, span: Span, tokens: Tokens, budget: int) -> Iterator[Span]:
+        """The span, or its halves until they fit or cannot be cut."""
+        middle = tokens.middle(span.start, span.end) if self._count(text, span) > budget else None
+        if middle is None:
+            yield span
+            return
+        for half in ((span.start, middle), (middle, span.end)):
+            if inner := _trimmed(text, half):
+                yield from self._halves(text, inner, tokens, budget)
+
+    def _count(self, text: str, span: Span) -> int:
+        return len(self._spans(text[span.start : span.end]))
 
 
 class _Cutter:

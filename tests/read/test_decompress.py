@@ -77,6 +77,19 @@ def test_a_wrong_checksum_says_that_records_may_be_wrong(suffix: str, compress: 
     assert "checksum" in found[-1].reason  # type: ignore[union-attr]
 
 
+def test_the_records_of_a_small_gzip_are_read_before_its_checksum_fails() -> None:
+    data = bytearray(gzip.compress(b'{"id": 1}\n' * 100))
+    data[-5] ^= 1
+    assert causes(read_bytes(JSONL, "a.gz", bytes(data))) == ["ok"] * 100 + ["corrupt_gzip"]
+
+
+def test_a_second_member_that_ends_early_is_noticed(suffix: str, compress: Compress) -> None:
+    data = compress(b"{}\n" * 10) + compress(ROWS)[:-10_000]
+    found = causes(read_bytes(JSONL, f"a.{suffix}", data))
+    assert found[:10] == ["ok"] * 10
+    assert found[-1] == cause(suffix)
+
+
 def test_damage_in_the_middle_keeps_the_records_before(suffix: str, compress: Compress) -> None:
     data = bytearray(compress(ROWS))
     middle = len(data) // 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipelines.embed.tokens import WordTokenizer
 from pipelines.split.methods import open_splitter
 from pipelines.split.splitter import SplitSettings
+from tests.contracts.test_splitter import blank_before
 
 
 def chunks(method: str, text: str, budget: int, overlap: int = 0) -> list[str]:
@@ -20,6 +21,12 @@ def test_token_windows_repeat_the_overlap() -> None:
 def test_a_window_ends_between_words_where_one_is_near() -> None:
     # Every mark is a token: a window of twelve would end behind "l".
     assert chunks("tokens", "a b c d e f g h i j k l-m n", 12) == ["a b c d e f g h i j k", "l-m n"]
+
+
+def test_spans_are_cut_shorter_evenly_where_a_first_word_is_more_tokens_alone() -> None:
+    splitter = open_splitter(SplitSettings(method="tokens", max_tokens=64, overlap_tokens=0), blank_before)
+    found = splitter.split(" ".join(["word"] * 44), 16)
+    assert [span.end - span.start for span in found] == [14 * 5 - 1, 15 * 5 - 1, 15 * 5 - 1]
 
 
 def test_sentences_are_packed_whole() -> None:
