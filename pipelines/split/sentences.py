@@ -3,7 +3,7 @@
 An own rule rather than a library: chunk ids and vectors hang on every boundary, so an upgraded model of sentences
 would re-embed every corpus, and a splitter must be linear in texts that no library was made for.
 """
-# ruff: noqa: RUF001  # marks of several scripts are the matter here
+# ruff: noqa: RUF001, SIM905  # marks of several scripts are the matter here, and long lists of words
 
 from __future__ import annotations
 
@@ -23,97 +23,13 @@ _LONGEST = 12
 _INDENT = 40
 
 _ABBREVIATIONS = frozenset(
-    [
-        "al",
-        "approx",
-        "apr",
-        "art",
-        "assn",
-        "aug",
-        "bros",
-        "ca",
-        "cap",
-        "cf",
-        "ch",
-        "chap",
-        "co",
-        "col",
-        "corp",
-        "dec",
-        "def",
-        "dept",
-        "dipl",
-        "dr",
-        "ed",
-        "eds",
-        "eq",
-        "eqs",
-        "est",
-        "etc",
-        "ex",
-        "feb",
-        "fig",
-        "figs",
-        "fr",
-        "gen",
-        "gov",
-        "hon",
-        "inc",
-        "jan",
-        "jr",
-        "jul",
-        "jun",
-        "lt",
-        "ltd",
-        "maj",
-        "mar",
-        "max",
-        "messrs",
-        "min",
-        "mr",
-        "mrs",
-        "ms",
-        "mt",
-        "nat",
-        "no",
-        "nos",
-        "nov",
-        "oct",
-        "op",
-        "p",
-        "para",
-        "ph.d",
-        "pp",
-        "pres",
-        "prof",
-        "pt",
-        "ref",
-        "refs",
-        "rep",
-        "resp",
-        "rev",
-        "sec",
-        "sen",
-        "sep",
-        "sept",
-        "sgt",
-        "sr",
-        "st",
-        "tab",
-        "tel",
-        "univ",
-        "vol",
-        "vols",
-        "vs",
-        "viz",
-        "bzw",
-        "ggf",
-        "nr",
-        "usw",
-        "vgl",
-        "z.b",
-        "d.h",
-    ]
+    "al approx assn bros bzw ca cf co col corp dept d.h dipl dr ed eds est etc ggf gen gov hon inc jr lt ltd maj "
+    "messrs mr mrs ms mt op ph.d pres prof rep resp rev sen sgt sr st univ usw vgl viz vs z.b".split()
+)
+# Words too, or months: they abbreviate only before a number.
+_BEFORE_NUMBER = frozenset(
+    "apr art aug cap ch chap dec eq eqs ex feb fig figs jan jul jun mar max min no nos nov nr oct p para pp pt ref "
+    "refs sec sep sept tab tel vol vols".split()
 )
 
 
@@ -135,7 +51,9 @@ def _ends(text: str, mark: int, marks: str, begin: int) -> bool:
         return True
     before = _LAST_WORD.search(text, max(0, mark - _LONGEST), mark)
     word = before[0] if before else ""
-    if word.lower() in _ABBREVIATIONS or _LETTERS.fullmatch(word) or (len(word) == 1 and word.isupper()):
+    if word.lower() in _ABBREVIATIONS or (text[begin].isdecimal() and word.lower() in _BEFORE_NUMBER):
+        return False
+    if _LETTERS.fullmatch(word) or (len(word) == 1 and word.isupper()):  # U.S. Navy, J. Smith
         return False
     return not (_LIST_NUMBER.fullmatch(word) and _at_line_start(text, mark - len(word)))
 

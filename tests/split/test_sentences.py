@@ -27,6 +27,7 @@ def sentences(text: str) -> list[str]:
         ["He won (at last.)", "Then he slept."],
         ["1. First item here.", "Then more."],
         ["It was in 1999.", "Then came 2000."],
+        ["He said no.", "See No. 7 of Vol. 2."],
         ["Take variable x.", "Then go on."],
         ["a heading", "and a paragraph"],
     ],
