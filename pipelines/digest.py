@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from pipelines.errors import NewerFormat
+from pipelines.errors import GateRefused, NewerFormat
 
 FORMAT = 1
 """Version of plan, receipt, manifest, part and index metadata. A newer one is refused by name."""
@@ -26,6 +26,18 @@ def digest_bytes(data: bytes) -> str:
 def digest_of(value: Any) -> str:  # Any: whatever JSON can spell
     """SHA-256 of the canonical JSON of ``value``, in 64 hex digits."""
     return digest_bytes(canonical_json(value))
+
+
+def parse_json(data: bytes, what: str, mend: str) -> Any:  # Any: whatever JSON can spell
+    """The value of ``data``, which Backhaul wrote as ``what``.
+
+    Raises:
+        GateRefused: it is no JSON any more; ``mend`` is the advice given.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise GateRefused(f"{what} is damaged ({error}). {mend}") from error
 
 
 def check_format(found: object, what: str) -> None:

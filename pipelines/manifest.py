@@ -6,18 +6,16 @@ What no manifest or receipt names does not exist to a reader. Knows no engine an
 from __future__ import annotations
 
 import hashlib
-import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
-from pipelines.digest import FORMAT, canonical_json, check_format, digest_of
+from pipelines.digest import FORMAT, canonical_json, check_format, digest_of, parse_json
 from pipelines.errors import GateRefused, NotFound
+from pipelines.identities import Duplicates, SourceOrder, scratch_database
 from pipelines.ledger import LimitsSettings, total
 from pipelines.partition import Partition
 from pipelines.parts import Part, bits_digest, read_columns, read_part
@@ -26,6 +24,7 @@ from pipelines.store import Created, Store
 
 _IDENTITY = ("document_id", "tenant", "ordinal", "position", "row_digest")
 _EXAMPLES = 5
+_MEND = "Delete it: `backhaul embed CONF` writes it again from the receipts, without embedding anything."
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +70,14 @@ def read_manifest(store: Store, run_id: str) -> Manifest | None:
     """None while the run has none. Raises GateRefused when its root digest does not match its content."""
     key = f"runs/{run_id}/manifest.json"
     try:
-        value = orjson.loads(store.get(key))
+        data = store.get(key)
     except NotFound:
         return None
+    value = parse_json(data, f"{store.uri}/{key}", _MEND)
     check_format(value.pop("format", None), f"{store.uri}/{key}")
-    root = value.pop("root")
+    root = value.pop("root", None)
     if digest_of(value) != root:
-        raise GateRefused(
-            f"{store.uri}/{key} is damaged: its root digest does not match. Restore it, or run with --replan."
-        )
+        raise GateRefused(f"{store.uri}/{key} is damaged: its root digest does not match. {_MEND}")
     entries = tuple(
         Entry(e["partition"], e["run_id"], tuple(Part(**p) for p in e["parts"]), tuple(map(tuple, e["dropped"])))
         for e in value.pop("entries")
@@ -100,18 +98,18 @@ def commit_manifest(store: Store, plan: Plan, receipts: Mapping[str, dict[str, A
     ordered = [(partition, receipts[partition.id]) for partition in plan.partitions]
     totals = _totals(ordered)
     check_limits(totals, [receipt for _, receipt in ordered], limits, store, plan.run_id)
-    with _Duplicates(on_duplicate, plan.run_id) as duplicates:
-        content = hashlib.sha256(plan.space.fingerprint.encode())
+    with scratch_database() as database:
+        duplicates, content = Duplicates(database), SourceOrder(database)
         for partition, receipt in ordered:
             for part in _parts(receipt):
                 table = read_columns(store, plan.run_id, partition.id, part, _IDENTITY)
-                keep = duplicates.keep(partition, part, table)
-                for digest, kept in zip(table["row_digest"].to_pylist(), keep, strict=True):
-                    if kept:
-                        content.update(digest)
+                keep = duplicates.keep(partition.id, part.number, table)
+                content.add(table, keep)
                 report(part.rows)
-        duplicates.check()
+        if on_duplicate == "fail":
+            duplicates.must_be_none()
         dropped = duplicates.dropped
+        content_digest = content.digest(plan.space.fingerprint.encode())
     entries = tuple(
         Entry(partition.id, plan.run_id, tuple(_parts(receipt)), tuple(dropped.get(partition.id, ())))
         for partition, receipt in ordered
@@ -121,7 +119,7 @@ def commit_manifest(store: Store, plan: Plan, receipts: Mapping[str, dict[str, A
         for part in entry.parts:
             bits.update(bytes.fromhex(_bits(store, entry, part)))
     totals["duplicates_dropped"] = sum(len(entry.dropped) for entry in entries)
-    manifest = Manifest(plan.run_id, entries, plan.space.to_json(), content.hexdigest(), bits.hexdigest(),
+    manifest = Manifest(plan.run_id, entries, plan.space.to_json(), content_digest, bits.hexdigest(),
                         all(part.reproducible for entry in entries for part in entry.parts), totals)  # fmt: skip
     return _create(store, manifest)
 
@@ -160,59 +158,6 @@ def check_limits(totals: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]
             f"limits.max_truncated_share {limit:.1%}; most of them from {worst}. "
             "Split shorter (split.method: tokens), or raise the limit."
         )
-
-
-class _Duplicates:
-    """Document ids seen so far, on disk: memory stays bounded whatever the corpus."""
-
-    def __init__(self, on_duplicate: str, run_id: str) -> None:
-        self._fail = on_duplicate == "fail"
-        self._run_id = run_id
-        self._folder = tempfile.TemporaryDirectory(prefix="backhaul-ids-")
-        self._db = sqlite3.connect(Path(self._folder.name) / "ids.sqlite")
-        self._db.execute("PRAGMA journal_mode=OFF")
-        self._db.execute("PRAGMA synchronous=OFF")
-        self._db.execute("CREATE TABLE seen (id BLOB PRIMARY KEY, place TEXT) WITHOUT ROWID")
-        self._dropping = False  # chunks of one document are consecutive, also across parts
-        self.dropped: dict[str, list[tuple[int, int]]] = {}
-        self._examples: list[str] = []
-        self._count = 0
-
-    def __enter__(self) -> _Duplicates:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._db.close()
-        self._folder.cleanup()
-
-    def keep(self, partition: Partition, part: Part, table: pa.Table) -> list[bool]:
-        columns = (table[name].to_pylist() for name in ("document_id", "tenant", "ordinal", "position"))
-        kept = []
-        for row, (document_id, tenant, ordinal, position) in enumerate(zip(*columns, strict=True)):
-            if ordinal == 0:
-                self._dropping = not self._first(document_id, tenant, position)
-            if self._dropping:
-                self.dropped.setdefault(partition.id, []).append((part.number, row))
-            kept.append(not self._dropping)
-        return kept
-
-    def _first(self, document_id: str, tenant: str | None, position: str) -> bool:
-        key = hashlib.blake2b(canonical_json([tenant, document_id]), digest_size=16).digest()
-        if self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (key, position)).rowcount:
-            return True
-        self._count += 1
-        if len(self._examples) < _EXAMPLES:
-            (earlier,) = self._db.execute("SELECT place FROM seen WHERE id = ?", (key,)).fetchone()
-            self._examples.append(f"{document_id!r} at {earlier} and at {position}")
-        return False
-
-    def check(self) -> None:
-        if self._fail and self._count:
-            raise GateRefused(
-                f"{self._count} documents have an id that another one has: {'; '.join(self._examples)}. "
-                "Mend the source, choose another source.fields.id, or set source.on_duplicate: first "
-                "to keep the first in plan order."
-            )
 
 
 def _totals(ordered: Sequence[tuple[Partition, Mapping[str, Any]]]) -> dict[str, Any]:
@@ -254,6 +199,6 @@ def _create(store: Store, manifest: Manifest) -> Manifest:
     if store.create(f"runs/{manifest.run_id}/manifest.json", data) is Created.LOST:
         winner = read_manifest(store, manifest.run_id)
         if winner is None or winner.content_digest != manifest.content_digest:
-            raise GateRefused(f"run {manifest.run_id} already has a manifest of other content; run with --replan")
+            raise GateRefused(f"{store.uri}/runs/{manifest.run_id}/manifest.json is of other content. {_MEND}")
         return winner
     return replace(manifest, root=root)

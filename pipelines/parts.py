@@ -108,9 +108,12 @@ def read_part(store: Store, run_id: str, partition_id: str, part: Part) -> pa.Ta
         GateRefused: the bytes are not those that were written.
     """
     key = part_key(run_id, partition_id, part.number, part.sha256)
-    data = store.get(key)
+    try:
+        data = store.get(key)
+    except NotFound as error:
+        raise NotFound(_loss(store, run_id, partition_id, key, _GONE)) from error
     if digest_bytes(data) != part.sha256:
-        raise GateRefused(_damaged(store, key))
+        raise GateRefused(_loss(store, run_id, partition_id, key, _DAMAGED))
     return _read(data, f"{store.uri}/{key}")
 
 
@@ -126,11 +129,13 @@ def read_columns(store: Store, run_id: str, partition_id: str, part: Part, colum
     try:
         table = pq.ParquetFile(source, pre_buffer=False).read([*{*columns, "row_digest"}], use_threads=False)
     except (pa.ArrowException, OSError) as error:
+        if isinstance(source.failure, NotFound):
+            raise NotFound(_loss(store, run_id, partition_id, key, _GONE)) from error
         if source.failure:
             raise source.failure from error
-        raise GateRefused(_damaged(store, key)) from error
+        raise GateRefused(_loss(store, run_id, partition_id, key, _DAMAGED)) from error
     if rows_digest(table) != part.content:
-        raise GateRefused(_damaged(store, key))
+        raise GateRefused(_loss(store, run_id, partition_id, key, _DAMAGED))
     return table
 
 
@@ -192,8 +197,16 @@ def rows_digest(table: pa.Table) -> str:
     return digest_bytes(b"".join(table["row_digest"].to_pylist()))
 
 
-def _damaged(store: Store, key: str) -> str:
-    return f"{store.uri}/{key} is damaged: its bytes do not match its name. Restore it, or run with --replan."
+def _loss(store: Store, run_id: str, partition_id: str, key: str, what: str) -> str:
+    # Planning anew would not help: an unchanged source gives the same run, whose receipt names the same part.
+    return (
+        f"{store.uri}/{key} {what}. Restore it, or delete runs/{run_id}/receipts/embed/{partition_id}.json and "
+        f"runs/{run_id}/manifest.json there: `backhaul embed CONF` then makes it anew"
+    )
+
+
+_DAMAGED = "is damaged: its bytes are not those that its receipt names"
+_GONE = "is gone, and a receipt names it"
 
 
 def _describe(number: int, data: bytes, table: pa.Table, maker: dict[str, Any]) -> Part:

@@ -11,9 +11,7 @@ import time
 import uuid
 from typing import Any
 
-import orjson
-
-from pipelines.digest import FORMAT, canonical_json, check_format
+from pipelines.digest import FORMAT, canonical_json, check_format, parse_json
 from pipelines.errors import NotFound, StoreError
 from pipelines.store import Created, Store
 
@@ -28,9 +26,12 @@ class Receipts:
     def find(self, partition_id: str) -> dict[str, Any] | None:
         key = self._key(partition_id)
         try:
-            receipt: dict[str, Any] = orjson.loads(self._store.get(key))
+            data = self._store.get(key)
         except NotFound:
             return None
+        receipt: dict[str, Any] = parse_json(
+            data, f"{self._store.uri}/{key}", "Delete it; the same command runs that partition again."
+        )
         check_format(receipt.get("format"), f"{self._store.uri}/{key}")
         return receipt
 

@@ -40,7 +40,7 @@ def release(store: Store, target: IndexTarget, log: ReleaseLog, corpus: str, gen
 
 
 def rollback(target: IndexTarget, log: ReleaseLog, corpus: str, to: str | None = None) -> Released:
-    """Move the alias back to the generation that was live before, or to ``to``.
+    """Move the alias back one release, or to ``to``. Repeated, it goes back further, never forth again.
 
     Raises:
         SettingsError: there is no earlier release, or its index is gone.
@@ -50,9 +50,9 @@ def rollback(target: IndexTarget, log: ReleaseLog, corpus: str, to: str | None =
         raise SettingsError(
             f"corpus {corpus} has no live generation to roll back from; `backhaul release CONF` makes one live"
         )
+    _repair_log(target, log, live)
     if to is None:
-        record = log.newest(target.id)
-        to = record.previous if record and record.generation == live else None
+        to = log.before(target.id, live)
     if to is None:
         raise SettingsError(f"corpus {corpus} has no release before {live}; `backhaul list CONF` shows its generations")
     if target.find(to) is None:
@@ -90,7 +90,11 @@ def _must_be_newer(store: Store, target: IndexTarget, corpus: str, generation: G
 
 def _move(target: IndexTarget, log: ReleaseLog, corpus: str, live: str | None, to: str) -> Released:
     if live != to:
-        target.move_alias(corpus, live, to)
+        try:
+            target.move_alias(corpus, live, to)
+        except AliasMoved:
+            if target.live(corpus) != to:  # else another process released the same
+                raise
     if target.live(corpus) != to:
         raise AliasMoved(f"another release of {corpus} came first: {target.live(corpus)} is live, not {to}")
     _repair_log(target, log, to)

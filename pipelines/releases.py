@@ -37,6 +37,20 @@ class ReleaseLog:
         keys = sorted(found.key for found in self._store.list(self._folder(target_id)))
         return [ReleaseRecord(**orjson.loads(self._store.get(key))) for key in keys]
 
+    def before(self, target_id: str, generation: str) -> str | None:
+        """What was live before ``generation`` first was; None for the first release.
+
+        A generation that was gone back to stands where it stood, and what was live after it is forgotten: going
+        back from there leads further back.
+        """
+        path: list[str] = []
+        for record in self.all(target_id):
+            if record.generation in path:
+                del path[path.index(record.generation) :]
+            path.append(record.generation)
+        place = path.index(generation) if generation in path else 0
+        return path[place - 1] if place else None
+
     def append(self, target_id: str, generation: str, *, after: ReleaseRecord | None) -> ReleaseRecord | None:
         """Create the record that follows ``after`` (None: the first). None when another release took the number."""
         number = after.number + 1 if after else 1

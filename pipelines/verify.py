@@ -155,6 +155,12 @@ def gates_of_rows(manifest: Manifest, outcomes: Sequence[Mapping[str, Any]], sto
     ]  # fmt: skip
 
 
+def gate_of_dead_letters(outcomes: Sequence[Mapping[str, Any]], limit: int) -> Gate:
+    """Rows that the index refused are not expected in it, so the other gates pass without them."""
+    dead = sum(outcome["dead"] for outcome in outcomes)
+    return Gate("dead letters", dead <= limit, f"{dead} rows refused by the index", f"at most {limit}")
+
+
 def gate_of_space(manifest: Manifest, generation: Generation) -> Gate:
     difference = Space(**manifest.space).difference(Space(**generation.meta.space))
     return Gate("space", not difference, "differs" if difference else "equal", "equal", "; ".join(difference))

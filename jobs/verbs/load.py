@@ -16,6 +16,9 @@ from pipelines.targets.target import Generation, Meta
 def load_run(session: Session, plan: Plan, manifest: Manifest, *, only: set[str] | None = None) -> Generation:
     """Create the generation if need be and load what is pending; a finished load is left as it is.
 
+    Args:
+        only: partition ids to try; the load is not finished while others are pending.
+
     Raises:
         GateRefused: more dead letters than ``index.max_dead_letters``.
         TargetError, PartitionsFailed, Interrupted: resumable.
@@ -35,6 +38,8 @@ def load_run(session: Session, plan: Plan, manifest: Manifest, *, only: set[str]
             rows = sum(entry.rows for entry in manifest.entries if entry.partition in wanted)
             session.run_partitions("load", plan, pending, LoadWork, load_task(session, generation),
                                    workers=target.max_writers, total_rows=rows)  # fmt: skip
+            if receipts.committed() != {partition.id for partition in plan.partitions}:
+                return generation  # restricted by ``only``: the rest is still to come
             target.finish_load(generation.name)
             mark_finished(session.store, receipts)
     _check_dead_letters(session, receipts, generation)

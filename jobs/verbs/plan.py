@@ -8,6 +8,7 @@ from typing import Any
 
 from jobs.session import Session, invocations
 from pipelines.embed.backends import open_tokenizer
+from pipelines.errors import GateRefused, NotFound
 from pipelines.manifest import read_manifest
 from pipelines.plan.estimate import estimate, expected_parts, expected_rows, expected_tokens, hours, price
 from pipelines.plan.footers import row_group_bytes
@@ -112,5 +113,8 @@ def _last_ratio(session: Session) -> dict[str, float] | None:
     records = list_runs(session.store, session.settings.corpus)
     if not records:
         return None
-    ratio: dict[str, float] | None = read_estimate(session.store, records[-1].run_id).get("cut_tokens_per_byte")
+    try:
+        ratio: dict[str, float] | None = read_estimate(session.store, records[-1].run_id).get("cut_tokens_per_byte")
+    except (NotFound, GateRefused):  # lost, damaged or of a newer format: --replan is the way out of that
+        return None
     return ratio

@@ -13,6 +13,7 @@ from pipelines.targets.target import Generation
 from pipelines.verify import (
     Verification,
     VerifyWork,
+    gate_of_dead_letters,
     gate_of_recall,
     gate_of_space,
     gates_of_rows,
@@ -35,6 +36,7 @@ def verify_run(session: Session, plan: Plan, manifest: Manifest, generation: Gen
                                           total_rows=manifest.rows)  # fmt: skip
         gates = [
             *gates_of_rows(manifest, outcomes, target.partitions(generation.name)),
+            gate_of_dead_letters(outcomes, settings.index.max_dead_letters),
             gate_of_space(manifest, generation),
             gate_of_recall(target, generation.name,
                            sample_vectors(session.store, manifest, settings.verify.recall_queries), settings.verify),

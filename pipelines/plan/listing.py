@@ -93,7 +93,9 @@ def open_source(source: SourceSettings) -> tuple[Store, str | None]:
     parts = urlsplit(source.uri)
     if source.uri.endswith("/") or not parts.path.strip("/") or parts.scheme == "memory":
         return open_store(source.uri, source.storage), None
-    if parts.scheme == "s3" or not _is_folder(source):
+    if parts.scheme == "file" and not _is_folder(source):
+        return open_store(f"{parent}/", source.storage), name  # gone since planning, it is missed when it is read
+    if parts.scheme == "s3":
         store = open_store(f"{parent}/", source.storage)
         try:
             store.head(name)

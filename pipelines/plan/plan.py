@@ -15,8 +15,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.digest import FORMAT, canonical_json, check_format, digest_of
-from pipelines.errors import NotFound
+from pipelines.digest import FORMAT, canonical_json, check_format, digest_of, parse_json
+from pipelines.errors import GateRefused, NotFound
 from pipelines.partition import Partition, Slice
 from pipelines.space import RequestedMaker, Space
 from pipelines.store import Created, Store
@@ -34,6 +34,8 @@ _SLICES = pa.schema(
         pa.field("version", pa.string()),
     ]
 )
+
+_REPLAN = "Delete it and run the same command with --replan: an unchanged source is planned as the same run."
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +111,14 @@ def write_plan(store: Store, corpus: str, plan: Plan) -> RunRecord:
 
 
 def read_plan(store: Store, run_id: str) -> Plan:
-    """Raises NotFound for an unknown run, NewerFormat for one planned by a later version."""
-    value = _read(store, run_id)
-    partitions = tuple(_partitions(store.get(f"runs/{run_id}/objects.parquet")))
+    """Raises NotFound for an unknown run, NewerFormat for one planned by a later version, GateRefused for damage."""
+    value, key = _read(store, run_id), f"runs/{run_id}/objects.parquet"
+    try:
+        partitions = tuple(_partitions(store.get(key)))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise GateRefused(f"{store.uri}/{key} is damaged ({error}). {_REPLAN}") from error
+    if len(partitions) != value["partitions"]:
+        raise GateRefused(f"{store.uri}/{key} holds {len(partitions)} of {value['partitions']} partitions. {_REPLAN}")
     return Plan(run_id, value["deciding"], Space(**value["space"]), RequestedMaker(**value["maker"]),
                 value["listing"], partitions, value["estimate"], tuple(value["notes"]))  # fmt: skip
 
@@ -145,8 +152,9 @@ def is_open(store: Store, corpus: str, run_id: str) -> bool:
 
 
 def _read(store: Store, run_id: str) -> dict[str, Any]:
-    value: dict[str, Any] = orjson.loads(store.get(f"runs/{run_id}/plan.json"))
-    check_format(value.get("format"), f"{store.uri}/runs/{run_id}/plan.json")
+    key = f"runs/{run_id}/plan.json"
+    value: dict[str, Any] = parse_json(store.get(key), f"{store.uri}/{key}", _REPLAN)
+    check_format(value.get("format"), f"{store.uri}/{key}")
     return value
 
 
