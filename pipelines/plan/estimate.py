@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from pipelines.embed.embedder import Tokenizer
 from pipelines.errors import Denied, NotFound, SourceChanged
 from pipelines.plan.listing import Listing
-from pipelines.plan.ranges import compression_of
 from pipelines.plan.sample import BrokenSample, Sample, choose, look
+from pipelines.read.decompress import compression_of
 from pipelines.read.reader import SourceSettings
 from pipelines.split.splitter import SplitSettings
 from pipelines.store import Object, Store
@@ -127,7 +127,7 @@ def _stored_bytes(listing: Listing) -> dict[str, int]:
     """Bytes in the store by compression."""
     stored: dict[str, int] = {}
     for key, size in zip(listing.column("key"), listing.column("size"), strict=True):
-        compression = compression_of(key)
+        compression = compression_of(key) or ""
         stored[compression] = stored.get(compression, 0) + size
     return stored
 
@@ -142,7 +142,7 @@ def _ratios(
     per_raw_byte = fmean([count(one) / one.raw_bytes for one in samples]) if samples else guess
     ratios = {}
     for kind in sorted({"", *kinds}):
-        own = [count(one) / one.stored_bytes for one in samples if compression_of(one.object.key) == kind]
+        own = [count(one) / one.stored_bytes for one in samples if (compression_of(one.object.key) or "") == kind]
         ratios[kind] = fmean(own) if own else per_raw_byte * (_GUESSED_COMPRESSION if kind else 1.0)
     return ratios
 
@@ -159,7 +159,7 @@ def _lengths(samples: list[Sample]) -> tuple[int, ...]:
 
 def _lengths_of_objects(listing: Listing, ratios: Mapping[str, float]) -> tuple[int, ...]:
     pairs = list(zip(listing.column("key"), listing.column("size"), strict=True))
-    return tuple(math.ceil(size * ratios[compression_of(key)]) for key, size in _spread(pairs, _KEPT_LENGTHS))
+    return tuple(math.ceil(size * ratios[compression_of(key) or ""]) for key, size in _spread(pairs, _KEPT_LENGTHS))
 
 
 def _spread(values: Sequence[T], count: int) -> Sequence[T]:

@@ -15,8 +15,9 @@ from pipelines.partition import Partition, Slice, partition_id
 from pipelines.plan.cuts import cut, key_hash
 from pipelines.plan.key import group_by_key
 from pipelines.plan.listing import Listing
-from pipelines.plan.ranges import Range, byte_ranges, compression_of, row_group_ranges, why_uncuttable
+from pipelines.plan.ranges import Range, byte_ranges, row_group_ranges, why_uncuttable
 from pipelines.plan.settings import PartitionSettings
+from pipelines.read.decompress import compression_of
 from pipelines.read.reader import SourceSettings
 from pipelines.store import Object
 
@@ -112,7 +113,7 @@ class _Pieces:
         return math.ceil(one.size * self._ratio(one))
 
     def _ratio(self, one: Object) -> float:
-        return self.ratios.get(compression_of(one.key)) or self.ratios[""]
+        return self.ratios.get(compression_of(one.key) or "") or self.ratios[""]
 
     def _is_big(self, one: Object) -> bool:
         return self._tokens(one) > _BIG * self.settings.target_tokens

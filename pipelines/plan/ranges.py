@@ -5,19 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from pipelines.read.decompress import compression_of
 from pipelines.read.reader import SourceSettings
 
 Range = tuple[int, int | None]
 """[start, end) in bytes, or in row groups of Parquet. End None: to the end of the object."""
 
 _LEAST_TAIL = 4  # a last range under a quarter of a step joins the one before it
-
-
-def compression_of(key: str) -> str:
-    """``gzip``, ``zstd`` or nothing, by the name's ending."""
-    if key.endswith((".gz", ".gzip")):
-        return "gzip"
-    return "zstd" if key.endswith((".zst", ".zstd")) else ""
 
 
 def why_uncuttable(key: str, source: SourceSettings) -> str | None:

@@ -18,7 +18,7 @@ from pipelines.embed.embedder import Tokenizer
 from pipelines.plan.cuts import key_hash
 from pipelines.plan.footers import first_rows
 from pipelines.plan.listing import Listing
-from pipelines.plan.ranges import compression_of
+from pipelines.read.decompress import compression_of
 from pipelines.read.reader import SourceSettings
 from pipelines.store import Object, Store
 
@@ -95,7 +95,7 @@ def _look_into_parquet(store: Store, one: Object, source: SourceSettings, tokeni
 
 def _unpacked(key: str, data: bytes) -> tuple[bytes, int]:
     """At most 128 KB of content, and how many of the bytes given it took."""
-    compression = compression_of(key)
+    compression = compression_of(key) or ""
     try:
         if compression == "gzip":
             return _gunzipped(data)

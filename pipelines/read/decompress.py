@@ -15,7 +15,7 @@ import zstandard
 
 Compression = Literal["gzip", "zstd"]
 
-SUFFIXES: dict[str, Compression] = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+_SUFFIXES: dict[str, Compression] = {"gz": "gzip", "gzip": "gzip", "zst": "zstd", "zstd": "zstd"}
 
 _OUT_BYTES = 1 << 18
 # zstd spells a block of 128 KiB in four bytes at best, and python-zstandard returns all that a call's input gives:
@@ -40,7 +40,7 @@ class Damaged(Exception):
 
 def compression_of(key: str) -> Compression | None:
     """By the name's ending, as everything that writes such objects names them."""
-    return SUFFIXES.get(PurePosixPath(key).suffix.lower())
+    return _SUFFIXES.get(key.rpartition(".")[2].lower())
 
 
 def stem(key: str) -> str:
