@@ -133,8 +133,7 @@ def read_rows(store: Store, entry: Entry) -> Iterator[tuple[Part, pa.Table]]:
         table = table.append_column("number", pa.array(range(first, first + part.rows), pa.int64()))
         table = table.append_column("partition", pa.array([entry.partition] * part.rows, pa.string()))
         first += part.rows
-        gone = {row for number, row in entry.dropped if number == part.number}
-        yield part, table.take([i for i in range(part.rows) if i not in gone]) if gone else table
+        yield part, _without(table, _gone(entry, part))
 
 
 def check_limits(totals: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]], limits: LimitsSettings,
@@ -183,11 +182,20 @@ def _parts(receipt: Mapping[str, Any]) -> list[Part]:
 
 
 def _bits(store: Store, entry: Entry, part: Part) -> str:
-    gone = {row for number, row in entry.dropped if number == part.number}
+    gone = _gone(entry, part)
     if not gone:
         return part.vectors
-    table = read_part(store, entry.run_id, entry.partition, part)
-    return bits_digest(table.take([row for row in range(part.rows) if row not in gone]))
+    return bits_digest(_without(read_part(store, entry.run_id, entry.partition, part), gone))
+
+
+def _gone(entry: Entry, part: Part) -> set[int]:
+    return {row for number, row in entry.dropped if number == part.number}
+
+
+def _without(table: pa.Table, gone: set[int]) -> pa.Table:
+    if not gone:
+        return table
+    return table.take(pa.array([row for row in range(table.num_rows) if row not in gone], pa.int64()))
 
 
 def _create(store: Store, manifest: Manifest) -> Manifest:

@@ -128,9 +128,9 @@ def read_columns(store: Store, run_id: str, partition_id: str, part: Part, colum
     source = RangedFile(lambda start, end: store.get(key, start=start, end=end), part.bytes)
     try:
         table = pq.ParquetFile(source, pre_buffer=False).read([*{*columns, "row_digest"}], use_threads=False)
+    except NotFound as error:
+        raise NotFound(_loss(store, run_id, partition_id, key, _GONE)) from error
     except (pa.ArrowException, OSError) as error:
-        if isinstance(source.failure, NotFound):
-            raise NotFound(_loss(store, run_id, partition_id, key, _GONE)) from error
         if source.failure:
             raise source.failure from error
         raise GateRefused(_loss(store, run_id, partition_id, key, _DAMAGED)) from error
