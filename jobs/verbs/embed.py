@@ -39,7 +39,8 @@ def embed_run(session: Session, plan: Plan, *, only: set[str] | None = None) -> 
         facts: dict[str, Any] = {"workers": settings.engine.workers, "maker": session.maker.to_json()}
         with session.timed("embed", plan.run_id, facts):
             done = session.run_partitions("embed", plan, pending, EmbedWork, task)
-            facts["tokens"] = sum(receipt["ledger"]["tokens"] for receipt in done)
+            # What was embedded: tokens that the model's limit cut off cost nothing and count for nothing.
+            facts["tokens"] = sum(r["ledger"]["tokens"] - r["ledger"]["truncated_tokens"] for r in done)
             facts["rows"] = sum(receipt["rows"] for receipt in done)
     if only is not None and receipts.committed() != {p.id for p in plan.partitions}:
         return None

@@ -41,7 +41,7 @@ def plan_corpus(session: Session) -> Planned:
     estimates = {
         **sample.to_json(),
         "rows": rows,
-        "tokens_to_embed": expected_tokens(sample, settings.split),
+        "tokens_to_embed": expected_tokens(sample, settings.split, session.space.max_tokens),
         "parts": expected_parts(cut.tokens, rows, settings.embed.rows_per_part),
         "cut_tokens_per_byte": dict(ratio) if isinstance(ratio, Mapping) else ratio,
     }

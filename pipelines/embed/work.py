@@ -84,7 +84,7 @@ class EmbedWork:
             if self.stopping():
                 raise Interrupted(f"partition {partition.id} stopped before part {number}")
             parts.append(self._find_or_write(partition, number, rows, found, attempt, ledger, rejects))
-            self.report(PartDone(parts[-1].rows, parts[-1].tokens))
+            self.report(PartDone(parts[-1].rows, sum(min(chunk.tokens, self._space.max_tokens) for chunk in rows)))
         return self._commit(partition, parts, ledger, rejects)
 
     def _find_or_write(self, partition: Partition, number: int, rows: Sequence[Chunk], found: Sequence[str],

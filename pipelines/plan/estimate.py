@@ -87,8 +87,12 @@ def expected_rows(found: Estimate, split: SplitSettings) -> int:
     return round(found.documents * fmean(_chunks(length, split) for length in lengths))
 
 
-def expected_tokens(found: Estimate, split: SplitSettings) -> int:
-    """Tokens to embed: what the documents hold, and what neighbouring chunks share."""
+def expected_tokens(found: Estimate, split: SplitSettings, max_tokens: int) -> int:
+    """Tokens to embed: what the documents hold, less what the model cuts off at ``max_tokens`` when nothing is
+    split, and what neighbouring chunks share."""
+    if split.method == "none" and found.document_tokens:
+        lengths = found.document_tokens
+        return round(found.tokens * sum(min(length, max_tokens) for length in lengths) / max(1, sum(lengths)))
     return found.tokens + max(0, expected_rows(found, split) - found.documents) * split.overlap_tokens
 
 

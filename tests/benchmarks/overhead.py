@@ -68,7 +68,8 @@ def measure(folder: Path, scifact: Path, rounds: int, threads: int) -> dict[str,
         for start in range(0, len(inputs), size):
             embedder.embed(inputs[start : start + size], "document")
         middle = time.perf_counter()
-        tokens = sum(work(partition)["ledger"]["tokens"] for partition in plan.partitions)
+        ledgers = [work(partition)["ledger"] for partition in plan.partitions]
+        tokens = sum(ledger["tokens"] - ledger["truncated_tokens"] for ledger in ledgers)
         ended = time.perf_counter()
         if number:
             bare.append(middle - began)

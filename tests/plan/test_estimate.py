@@ -200,7 +200,7 @@ def test_rows_tokens_and_parts_follow_from_lengths() -> None:
     split = SplitSettings(max_tokens=256, overlap_tokens=32)
     assert expected_rows(found, SplitSettings(method="none")) == 100
     assert expected_rows(found, split) == 150
-    assert expected_tokens(found, split) == 30_000 + 50 * 32
+    assert expected_tokens(found, split, 256) == 30_000 + 50 * 32
     assert expected_parts([10_000, 20_000], 150, 40) == 2 + 3
 
 
