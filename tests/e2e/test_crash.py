@@ -18,14 +18,14 @@ def _check(result: Storm, kills: int) -> None:
 
 
 def test_ten_kills_lose_nothing_with_lancedb(tmp_path: Path) -> None:
-    result = storm(tmp_path, seed=7, kills=10, target="lancedb", objects=6, documents=320, rows_per_part=16)
+    result = storm(tmp_path, seed=7, kills=10, target="lancedb", objects=12, documents=160, rows_per_part=16)
     _check(result, 10)
 
 
 @pytest.mark.opensearch
 def test_ten_kills_lose_nothing_with_opensearch(tmp_path: Path, opensearch_url: str) -> None:
     result = storm(
-        tmp_path, seed=8, kills=10, target="opensearch", url=opensearch_url, objects=6, documents=320, rows_per_part=16
+        tmp_path, seed=8, kills=10, target="opensearch", url=opensearch_url, objects=12, documents=160, rows_per_part=16
     )
     _check(result, 10)
 
