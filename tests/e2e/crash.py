@@ -26,7 +26,7 @@ from tests.e2e.command import COMMAND, backhaul, backhaul_here, environment, wor
 from tests.e2e.corpora import write_conf, write_corpus
 
 WORKERS = 2
-_JITTER_S = 0.3
+_JITTER_S = {"embed": 0.03, "load": 0.3}  # a part takes milliseconds here, a loaded partition a tenth of a second
 _GIVE_UP_S = 120.0
 
 
@@ -111,7 +111,7 @@ def _kill(verb: str, conf: Path, root: Path, marks: str, step: int, budget: int,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     for hits in range(budget):
         moment = _count(root, marks) + chance.randint(0, step)
-        jitter_s, of_driver = chance.uniform(0, _JITTER_S), chance.random() < 0.4
+        jitter_s, of_driver = chance.uniform(0, _JITTER_S[verb]), chance.random() < 0.4
         deadline = time.monotonic() + _GIVE_UP_S
         while driver.poll() is None and not (worker_processes(driver.pid) and _count(root, marks) >= moment):
             assert time.monotonic() < deadline, f"{verb} neither worked nor ended"
