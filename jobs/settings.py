@@ -99,6 +99,8 @@ def _file_layers(path: Path, depth: int = 0) -> list[_Layer]:
         loaded = OmegaConf.load(path)
     except FileNotFoundError as error:
         raise SettingsError(f"{path} does not exist; `ls conf` shows the shipped run descriptions") from error
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # yaml and omegaconf raise several unrelated classes here
         raise SettingsError(f"{path} is not YAML: {_first_line(error)}") from error
     if not isinstance(loaded, DictConfig):
