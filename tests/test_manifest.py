@@ -25,6 +25,8 @@ from pipelines.parts import part_key, part_table, write_part
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.space import ObservedMaker, RequestedMaker, Space
 from pipelines.store import ObjectStore, open_store
+from tests.e2e.command import backhaul_here
+from tests.e2e.corpora import write_conf, write_corpus
 
 SPACE = Space("w" * 64, "t" * 64, "mean", "", "", True, 256, 4)
 MAKER = RequestedMaker("hash", "fp32", 1, 64)
@@ -150,6 +152,27 @@ def test_the_content_digest_is_the_same_where_keys_take_turns_between_partitions
     by_object = Bench([[one], [three], [two], [four]]).commit()
     taking_turns = Bench([[one, two], [three, four]]).commit()
     assert by_object.content_digest == taking_turns.content_digest
+
+
+def test_the_content_digest_of_real_runs_does_not_tell_how_the_source_was_cut(tmp_path: Path) -> None:
+    for year in ("2023", "2024"):  # by doc_type alone, the years take turns
+        write_corpus(tmp_path / "source" / year, objects=3, documents=80, seed=int(year))
+    for found in (tmp_path / "source" / "2024").rglob("*.jsonl"):
+        found.write_bytes(found.read_bytes().replace(b'"id":"d', b'"id":"e'))
+    by_kind = {"path": "*/{doc_type}/**", "by": ["doc_type"]}
+    cuts = [{}, {"target_tokens": 1000}, by_kind, {**by_kind, "target_tokens": 3000}, {"by": ["modified_day"]}]
+    digests, partitions = set(), []
+    for cut in cuts:
+        conf = write_conf(tmp_path / "run.yaml", root=f"file://{tmp_path}/root", source=f"file://{tmp_path}/source",
+                          engine={"workers": 0}, partition=cut)  # fmt: skip
+        outcome = backhaul_here("embed", conf, "--json")
+        assert outcome.code == 0, outcome.err
+        digests.add(outcome.json["content_digest"])
+        partitions.append(outcome.json["partitions"])
+    assert partitions[0] == 1
+    assert partitions[1] > 6, "objects were cut into ranges"
+    assert partitions[2] == 3
+    assert len(digests) == 1
 
 
 def test_keys_are_ordered_by_their_utf8_bytes() -> None:
