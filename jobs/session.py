@@ -11,12 +11,12 @@ from functools import cached_property
 from typing import Any
 
 import orjson
-from pipelines.embed.backends import requested_maker, space_of
 
 from jobs.engines.engine import Beat, Done, Engine, Failed, Work, WorkSpec
 from jobs.progress import Progress
 from jobs.settings import Settings
 from pipelines.digest import canonical_json, digest_of
+from pipelines.embed.backends import requested_maker, space_of
 from pipelines.errors import BackhaulError, GateRefused, NotFound, SettingsError
 from pipelines.partition import Partition
 from pipelines.plan.plan import Plan, find_run, list_runs, read_plan

@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import psutil
-from pipelines.embed.backends import space_of
 
 from jobs.session import Session
+from pipelines.embed.backends import space_of
 from pipelines.errors import BackhaulError
 from pipelines.plan.listing import list_source, open_source
 from pipelines.store import Created

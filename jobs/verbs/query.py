@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import orjson
-from pipelines.embed.backends import open_embedder
-from pipelines.search import best_per_document, search, search_many
 
 from jobs.session import Session
+from pipelines.embed.backends import open_embedder
 from pipelines.embed.embedder import Embedder
 from pipelines.errors import SettingsError
+from pipelines.search import best_per_document, search, search_many
 
 Mode = Literal["lexical", "vector", "hybrid"]
 _BATCH = 50
