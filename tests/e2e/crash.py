@@ -160,6 +160,15 @@ def _conf(folder: Path, source: Path, root: Path, target: str, url: str | None, 
                       engine={"workers": WORKERS, "max_attempts": 10})  # fmt: skip
 
 
+def must_be_sound(result: Storm, kills: int) -> None:
+    """Nothing lost, nothing altered, and no more computed again than was promised."""
+    assert result.kills >= kills, result
+    assert result.same_content, result
+    assert result.same_bytes, result
+    assert result.exact_rows, result
+    assert result.recomputed <= 2 * result.workers_killed, result
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)

@@ -6,28 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.crash import Storm, storm
-
-
-def _check(result: Storm, kills: int) -> None:
-    assert result.kills >= kills, result
-    assert result.same_content, result
-    assert result.same_bytes, result
-    assert result.exact_rows, result
-    assert result.recomputed <= 2 * result.workers_killed, result
+from tests.e2e.crash import must_be_sound, storm
 
 
 def test_ten_kills_lose_nothing_with_lancedb(tmp_path: Path) -> None:
     result = storm(tmp_path, seed=7, kills=10, target="lancedb", objects=12, documents=160, rows_per_part=16)
-    _check(result, 10)
-
-
-@pytest.mark.opensearch
-def test_ten_kills_lose_nothing_with_opensearch(tmp_path: Path, opensearch_url: str) -> None:
-    result = storm(
-        tmp_path, seed=8, kills=10, target="opensearch", url=opensearch_url, objects=12, documents=160, rows_per_part=16
-    )
-    _check(result, 10)
+    must_be_sound(result, 10)
 
 
 @pytest.mark.soak
@@ -39,4 +23,4 @@ def test_fifty_kills_lose_nothing(tmp_path: Path, request: pytest.FixtureRequest
     result = storm(tmp_path, seed=seed, kills=50, target=target, url=url)
     print(result)
     assert result.parts >= 200
-    _check(result, 50)
+    must_be_sound(result, 50)
