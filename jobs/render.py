@@ -57,23 +57,27 @@ def run(r: Result) -> str:
 
 
 def status(r: Result) -> str:
-    stages = r["stages"]
-    proof = stages["verify"]
+    embed, load, proof = r["stages"]["embed"], r["stages"]["load"], r["stages"]["verify"]
     verified = (
         "not yet"
         if proof is None
         else ("passed" if proof["passed"] else "FAILED") + ("" if proof["current"] else ", stale")
     )
+    if r["index_error"]:
+        index = [f"index      {r['index_error']}"]
+    else:
+        index = [
+            f"load       {load['done']:,} of {load['total']:,} partitions{', finished' if load['finished'] else ''}",
+            f"verify     {verified}",
+            f"live       {r['live']['generation'] if r['live'] else 'nothing yet'}",
+        ]
+    rows = f", {r['rows']:,} rows" if r["rows"] is not None else ""
     lines = [
         f"run        {r['run_id']}",
-        f"embed      {stages['embed']['done']:,} of {stages['embed']['total']:,} partitions"
-        + (f", {r['rows']:,} rows" if r["rows"] is not None else ""),
-        f"load       {stages['load']['done']:,} of {stages['load']['total']:,} partitions"
-        + (", finished" if stages["load"]["finished"] else ""),
-        f"verify     {verified}",
+        f"embed      {embed['done']:,} of {embed['total']:,} partitions{rows}",
+        *index,
         f"parts      {r['parts_begun']:,} begun, {r['parts_recomputed']:,} of them again",
         f"failures   {r['failures']:,}" + ("  (backhaul failures CONF)" if r["failures"] else ""),
-        f"live       {r['live']['generation'] if r['live'] else 'nothing yet'}",
         f"content    {r['content_digest'] or 'no manifest yet'}",
         f"bytes      {r['bytes_digest'] or 'no manifest yet'}",
     ]

@@ -9,7 +9,7 @@ import orjson
 
 from jobs.session import Session
 from jobs.verbs.embed import read_receipts
-from pipelines.errors import SettingsError
+from pipelines.errors import SettingsError, TargetError
 from pipelines.load import loads_finished
 from pipelines.manifest import read_manifest
 from pipelines.plan.plan import Plan
@@ -21,10 +21,37 @@ _EXAMPLES = 3
 
 
 def run_status(session: Session, plan: Plan) -> dict[str, Any]:
-    """Counts by stage, both digests and what is live."""
-    corpus, manifest = session.settings.corpus, read_manifest(session.store, plan.run_id)
-    generation = session.target.find(session.generation_name(plan.run_id))
+    """Counts by stage, both digests and what is live. An index that cannot be reached hides no other figure."""
+    manifest = read_manifest(session.store, plan.run_id)
     total = len(plan.partitions)
+    begun, distinct = count_attempts(session.store, plan.run_id)
+    try:
+        index, error = _index_status(session, plan), None
+    except TargetError as unreachable:
+        index, error = {"load": None, "verify": None, "generation": None, "live": None}, str(unreachable)
+    return {
+        "corpus": session.settings.corpus,
+        "run_id": plan.run_id,
+        "content_digest": manifest.content_digest if manifest else None,
+        "bytes_digest": manifest.bytes_digest if manifest else None,
+        "rows": manifest.rows if manifest else None,
+        "stages": {
+            "embed": {"done": len(embed_receipts(session.store, plan.run_id).committed()), "total": total},
+            "load": index["load"],
+            "verify": index["verify"],
+        },
+        "parts_begun": begun,
+        "parts_recomputed": begun - distinct,
+        "failures": sum(1 for _ in session.store.list(f"runs/{plan.run_id}/failures/")),
+        "generation": index["generation"],
+        "live": index["live"],
+        "index_error": error,
+    }
+
+
+def _index_status(session: Session, plan: Plan) -> dict[str, Any]:
+    corpus = session.settings.corpus
+    generation = session.target.find(session.generation_name(plan.run_id))
     loaded, proof, finished = 0, None, 0
     if generation:
         receipts = load_receipts(session.store, plan.run_id, generation.name, generation.uuid)
@@ -32,21 +59,9 @@ def run_status(session: Session, plan: Plan) -> dict[str, Any]:
         proof = newest_verification(session.store, corpus, generation)
     live = session.target.live(corpus)
     found = session.target.find(live) if live else None
-    begun, distinct = count_attempts(session.store, plan.run_id)
     return {
-        "corpus": corpus,
-        "run_id": plan.run_id,
-        "content_digest": manifest.content_digest if manifest else None,
-        "bytes_digest": manifest.bytes_digest if manifest else None,
-        "rows": manifest.rows if manifest else None,
-        "stages": {
-            "embed": {"done": len(embed_receipts(session.store, plan.run_id).committed()), "total": total},
-            "load": {"done": loaded, "total": total, "finished": bool(finished)},
-            "verify": None if proof is None else {"passed": proof.passed, "current": proof.load == finished},
-        },
-        "parts_begun": begun,
-        "parts_recomputed": begun - distinct,
-        "failures": sum(1 for _ in session.store.list(f"runs/{plan.run_id}/failures/")),
+        "load": {"done": loaded, "total": len(plan.partitions), "finished": bool(finished)},
+        "verify": None if proof is None else {"passed": proof.passed, "current": proof.load == finished},
         "generation": generation.name if generation else None,
         "live": {"generation": live, "run_id": found.meta.run_id} if live and found else None,
     }
@@ -107,10 +122,7 @@ def _group_rejects(session: Session, plan: Plan) -> list[dict[str, Any]]:
     counts: dict[tuple[str, str], int] = defaultdict(int)
     examples: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     receipts = [("embed", receipt) for receipt in read_receipts(session, plan).values()]
-    generation = session.target.find(session.generation_name(plan.run_id))
-    if generation:
-        loads = load_receipts(session.store, plan.run_id, generation.name, generation.uuid)
-        receipts += [("load", found) for partition in sorted(loads.committed()) if (found := loads.find(partition))]
+    receipts += [("load", receipt) for receipt in _load_receipts(session, plan)]
     for stage, receipt in receipts:
         for cause, count in receipt["rejects"]["counts"].items():
             counts[stage, cause] += count
@@ -126,3 +138,16 @@ def _group_rejects(session: Session, plan: Plan) -> list[dict[str, Any]]:
          "examples": examples[stage, cause]}
         for (stage, cause), count in sorted(counts.items(), key=lambda item: -item[1])
     ]  # fmt: skip
+
+
+def _load_receipts(session: Session, plan: Plan) -> list[dict[str, Any]]:
+    """Those of the run's generation; none, with a word, where the index cannot be asked which that is."""
+    try:
+        generation = session.target.find(session.generation_name(plan.run_id))
+    except TargetError as error:
+        session.say(f"what the index refused is left out: {error}")
+        return []
+    if generation is None:
+        return []
+    loads = load_receipts(session.store, plan.run_id, generation.name, generation.uuid)
+    return [found for partition in sorted(loads.committed()) if (found := loads.find(partition))]

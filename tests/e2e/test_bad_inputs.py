@@ -211,6 +211,17 @@ def test_opensearch_down_at_start_is_named_before_anything_is_embedded(corner: C
     assert not list(corner.root.glob("runs/*/receipts/embed/*"))
 
 
+def test_status_and_failures_answer_while_the_index_is_down(corner: Corner) -> None:
+    corner.write("a.jsonl", _lines(ROWS) + b"broken\n")
+    assert corner.run("embed", limits={"max_reject_share": 0.1}).code == 0
+    down = ("--set", "index.target=opensearch", "--set", "index.url=http://127.0.0.1:9")
+    status = backhaul_here("status", corner.folder / "run.yaml", *down)
+    assert status.code == 0
+    assert "embed      1 of 1 partitions, 20 rows" in status.out
+    assert "http://127.0.0.1:9" in status.out
+    assert "broken_json" in backhaul_here("failures", corner.folder / "run.yaml", *down).out
+
+
 def test_opensearch_without_a_url_is_wrong_settings(corner: Corner) -> None:
     corner.write("a.jsonl", _lines(ROWS))
     outcome = corner.run(index={"target": "opensearch"})
