@@ -26,7 +26,7 @@ _WINDOW = 30  # samples that rate and ETA look back: long enough to be calm, sho
 
 
 class Progress:
-    """A fixed denominator: ``total_rows`` (of what this run has to do) where they are known, else
+    """A fixed denominator: ``total_rows`` (of what this run has to do) where they are known or ``estimated``, else
     ``total_partitions``, of which ``done_partitions`` were done before. Rate and ETA are of this run alone.
 
     On a terminal the bar moves; elsewhere a line with the time is written at most every ten seconds, and one
@@ -34,12 +34,13 @@ class Progress:
     """
 
     def __init__(self, title: str, total_partitions: int, done_partitions: int = 0, total_rows: int | None = None, *,
-                 quiet: bool = False, stream: TextIO | None = None,
+                 estimated: bool = False, quiet: bool = False, stream: TextIO | None = None,
                  clock: Callable[[], float] = time.monotonic) -> None:  # fmt: skip
         self._title = title
         self._total = total_partitions
         self._before = done_partitions
         self._total_rows = total_rows
+        self._estimated = estimated
         self._partitions = self._rows = self._tokens = 0
         self._clock = clock
         self._began = self._spoke = clock()
@@ -109,7 +110,9 @@ class Progress:
 
     def _counts(self) -> str:
         counts = f"{self._before + self._partitions:,}/{self._total:,} partitions"
-        if self._total_rows is not None:
+        if self._total_rows is not None and self._estimated:
+            counts += f", {self._rows:,} of about {self._total_rows:,} rows"
+        elif self._total_rows is not None:
             counts += f", {self._units:,}/{self._total_rows:,} rows"
         elif self._rows:
             counts += f", {self._rows:,} rows"

@@ -134,7 +134,8 @@ class Session:
             print(text, file=sys.stderr, flush=True)
 
     def run_partitions(self, stage: str, plan: Plan, pending: Sequence[Partition], work: type[Work[Any]], task: Any,
-                       *, workers: int | None = None, total_rows: int | None = None) -> list[dict[str, Any]]:  # fmt: skip
+                       *, workers: int | None = None, total_rows: int | None = None, estimated: bool = False,
+                       ) -> list[dict[str, Any]]:  # fmt: skip
         """Run a Work over pending partitions with progress; receipts in the order they ended.
 
         Raises:
@@ -143,7 +144,7 @@ class Session:
         """
         receipts, failures = [], []
         done = len(plan.partitions) - len(pending)
-        with Progress(stage, len(plan.partitions), done, total_rows, quiet=self.quiet) as progress:
+        with Progress(stage, len(plan.partitions), done, total_rows, estimated=estimated, quiet=self.quiet) as progress:
             outcomes = self.engine.run(WorkSpec(work, task), pending, workers=workers, on_beat=progress.beat)
             for outcome in outcomes:
                 if isinstance(outcome, Done):

@@ -60,6 +60,17 @@ def test_known_rows_are_the_denominator() -> None:
     assert lines_of(stream)[0] == "load: 0/4 partitions, 100/1,000 rows, 15 min 00 s left"
 
 
+def test_estimated_rows_give_the_time_left_and_are_called_so() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Progress("embed", 1, 0, 1000, estimated=True, stream=stream, clock=clock) as progress:
+        clock.now += 100
+        progress.beat(Beat(100, 0))
+        progress.beat(Beat(1100, 0))
+        progress.partition_done()
+    assert lines_of(stream)[0] == "embed: 0/1 partitions, 100 of about 1,000 rows, 15 min 00 s left"
+    assert "1,200 of about 1,000 rows" in lines_of(stream)[-1]
+
+
 def test_rows_that_are_done_again_do_not_pass_the_denominator() -> None:
     stream = io.StringIO()
     with Progress("load", 1, 0, 10, stream=stream) as progress:

@@ -30,6 +30,12 @@ class Outcome:
         value: dict[str, Any] = json.loads(self.out)
         return value
 
+    @property
+    def digests(self) -> tuple[str, str]:
+        """Content and bytes digest of a run that must have succeeded."""
+        assert self.code == 0, self.err
+        return self.json["content_digest"], self.json["bytes_digest"]
+
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1", **(extra or {})}

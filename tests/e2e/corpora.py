@@ -47,3 +47,13 @@ def write_conf(path: Path, *, root: str, source: str, corpus: str = "papers", **
         value[name] = {**value.get(name, {}), **section} if isinstance(section, dict) else section
     path.write_text(yaml.safe_dump(value))
     return path
+
+
+def write_three_partitions(folder: Path, **sections: Any) -> Path:
+    """Three objects in three partitions, run in this process."""
+    source = folder / "source"
+    if not source.exists():
+        write_corpus(source, objects=3, documents=60)
+    values: dict[str, Any] = {"root": f"file://{folder}/root", "source": f"file://{source}", "engine": {"workers": 0},
+                              "partition": {"path": "{doc_type}/**", "by": ["doc_type"]}}  # fmt: skip
+    return write_conf(folder / "run.yaml", **{**values, **sections})

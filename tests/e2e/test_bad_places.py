@@ -9,33 +9,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.command import COMMAND, PROJECT, Outcome, backhaul_here, environment
-from tests.e2e.corpora import write_conf, write_corpus
+from tests.e2e.command import COMMAND, PROJECT, backhaul_here, environment
+from tests.e2e.corpora import write_corpus, write_three_partitions
 from tests.fixtures.faulty_s3 import Fault, FaultyS3, faulty_s3
 from tests.fixtures.opensearch import Node, delete_indices
 from tests.fixtures.s3 import S3Server, aws_environment
 
 NOBODY = 65534
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user and mounting a tmpfs need root")
-
-
-def _conf(folder: Path, **sections: Any) -> Path:
-    """Three objects in three partitions, run in this process."""
-    source = folder / "source"
-    if not source.exists():
-        write_corpus(source, objects=3, documents=60)
-    values: dict[str, Any] = {"root": f"file://{folder}/root", "source": f"file://{source}", "engine": {"workers": 0},
-                              "partition": {"path": "{doc_type}/**", "by": ["doc_type"]}}  # fmt: skip
-    return write_conf(folder / "run.yaml", **{**values, **sections})
-
-
-def _digests(outcome: Outcome) -> tuple[str, str]:
-    assert outcome.code == 0, outcome.err
-    return outcome.json["content_digest"], outcome.json["bytes_digest"]
 
 
 # Denied
@@ -56,7 +40,7 @@ def test_a_source_bucket_that_denies_is_named_with_what_to_check(
 ) -> None:
     bucket = s3_server.new_bucket()
     denying.faults = [*_refusals("GET"), *_refusals("HEAD")]
-    conf = _conf(tmp_path, source=f"{bucket.uri}/papers")
+    conf = write_three_partitions(tmp_path, source=f"{bucket.uri}/papers")
     where = ["--set", f"source.storage.endpoint={denying.endpoint}", "--set", "source.storage.region=us-east-1"]
     outcome = backhaul_here("run", conf, *where)
     assert outcome.code == 1
@@ -69,7 +53,9 @@ def test_a_root_bucket_that_denies_is_named_with_what_to_check(
 ) -> None:
     bucket = s3_server.new_bucket()
     denying.faults = _refusals("PUT")
-    conf = _conf(tmp_path, root=f"{bucket.uri}/state", storage={"endpoint": denying.endpoint, "region": "us-east-1"})
+    conf = write_three_partitions(
+        tmp_path, root=f"{bucket.uri}/state", storage={"endpoint": denying.endpoint, "region": "us-east-1"}
+    )
     outcome = backhaul_here("plan", conf)
     assert outcome.code == 1
     assert f"access to {bucket.uri}/state/runs/" in outcome.err
@@ -81,8 +67,8 @@ def test_without_aws_credentials_the_message_says_what_to_set(tmp_path: Path) ->
     nowhere = str(tmp_path / "none")
     bare = {"AWS_CONFIG_FILE": nowhere, "AWS_SHARED_CREDENTIALS_FILE": nowhere, "AWS_EC2_METADATA_DISABLED": "true"}
     with aws_environment(bare):
-        source = backhaul_here("plan", _conf(tmp_path, source="s3://some-bucket/papers"))
-        root = backhaul_here("plan", _conf(tmp_path, root="s3://some-bucket/state"))
+        source = backhaul_here("plan", write_three_partitions(tmp_path, source="s3://some-bucket/papers"))
+        root = backhaul_here("plan", write_three_partitions(tmp_path, root="s3://some-bucket/state"))
     for outcome, uri in ((source, "s3://some-bucket/papers"), (root, "s3://some-bucket/state")):
         assert outcome.code == 1
         assert uri.rpartition("/")[0] in outcome.err
@@ -116,10 +102,10 @@ def test_a_root_that_this_user_may_not_make_or_write_is_denied_and_named(open_to
     folder = open_to_all
     (folder / "good").mkdir()
     (folder / "locked" / "made").mkdir(mode=0o755, parents=True)
-    confs = [_conf(folder / "good")]
+    confs = [write_three_partitions(folder / "good")]
     for name in ("made", "unmade"):
         (folder / name).mkdir()
-        confs.append(_conf(folder / name, root=f"file://{folder}/locked/{name}"))
+        confs.append(write_three_partitions(folder / name, root=f"file://{folder}/locked/{name}"))
     done = subprocess.run([sys.executable, "-c", _AS_NOBODY, *map(str, confs)], capture_output=True, text=True,
                           env=environment(), cwd=PROJECT, timeout=120, check=False)  # fmt: skip
     assert done.stdout.splitlines()[-1] == "1 1", done.stderr
@@ -150,15 +136,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_says_so_and_with_more_room_the_same_command_ends_as_if_nothing_had_been(
     tmp_path: Path, small_disk: Path, workers: int
 ) -> None:
-    quiet = _digests(backhaul_here("embed", _conf(tmp_path, embed={"rows_per_part": 8}), "--json"))
-    conf = _conf(tmp_path, root=f"file://{small_disk}/root", embed={"rows_per_part": 8}, engine={"workers": workers})
+    quiet = backhaul_here("embed", write_three_partitions(tmp_path, embed={"rows_per_part": 8}), "--json").digests
+    conf = write_three_partitions(
+        tmp_path, root=f"file://{small_disk}/root", embed={"rows_per_part": 8}, engine={"workers": workers}
+    )
     outcome = backhaul_here("embed", conf)
     assert outcome.code == 1
     assert "the disk is full; free some space and run the same command again" in outcome.err
     subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
     kept = {path: path.stat().st_mtime_ns for path in small_disk.rglob("*.parquet")}
     assert kept, "something was embedded before the disk was full"
-    assert _digests(backhaul_here("embed", conf, "--json")) == quiet
+    assert backhaul_here("embed", conf, "--json").digests == quiet
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     status = backhaul_here("status", conf, "--json").json
     assert status["parts_recomputed"] <= 2 * max(1, workers) * 3
@@ -173,7 +161,7 @@ def test_opensearch_killed_in_the_middle_of_a_load_and_back_ends_exact(
 ) -> None:
     node, corpus = private_opensearch, "killed-in-a-load"
     source = write_corpus(tmp_path / "source", objects=6, documents=200)
-    conf = _conf(tmp_path, corpus=corpus, source=f"file://{source}", partition={"target_tokens": 4000},
+    conf = write_three_partitions(tmp_path, corpus=corpus, source=f"file://{source}", partition={"target_tokens": 4000},
                  index={"target": "opensearch", "url": node.url, "replicas": 0, "max_bulk_bytes": 1 << 16})  # fmt: skip
     try:
         assert backhaul_here("embed", conf).code == 0

@@ -16,7 +16,7 @@ import orjson
 import pytest
 import typer
 
-from jobs.main import app
+from jobs.commands import app
 from pipelines.store import open_store
 from tests.e2e.command import COMMAND, PROJECT, backhaul, backhaul_here, environment, worker_processes
 from tests.e2e.corpora import write_conf, write_corpus

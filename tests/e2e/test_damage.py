@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.command import Outcome, backhaul_here
-from tests.e2e.corpora import write_conf, write_corpus
-
-
-def _conf(folder: Path, **sections: Any) -> Path:
-    """Three objects in three partitions, run in this process."""
-    source = folder / "source"
-    if not source.exists():
-        write_corpus(source, objects=3, documents=60)
-    values: dict[str, Any] = {"root": f"file://{folder}/root", "source": f"file://{source}", "engine": {"workers": 0},
-                              "partition": {"path": "{doc_type}/**", "by": ["doc_type"]}}  # fmt: skip
-    return write_conf(folder / "run.yaml", **{**values, **sections})
-
-
-def _digests(outcome: Outcome) -> tuple[str, str]:
-    assert outcome.code == 0, outcome.err
-    return outcome.json["content_digest"], outcome.json["bytes_digest"]
+from tests.e2e.command import backhaul_here
+from tests.e2e.corpora import write_corpus, write_three_partitions
 
 
 def test_a_source_of_one_object_that_is_gone_says_plan_again(tmp_path: Path) -> None:
     write_corpus(tmp_path / "source", objects=1, documents=5)
     (one,) = (tmp_path / "source").glob("*/*")
-    conf = _conf(tmp_path, source=f"file://{one}", partition={"path": None, "by": []})
+    conf = write_three_partitions(tmp_path, source=f"file://{one}", partition={"path": None, "by": []})
     assert backhaul_here("plan", conf).code == 0
     one.rename(one.with_suffix(".gone"))
     outcome = backhaul_here("run", conf)
@@ -42,7 +26,7 @@ def test_a_source_of_one_object_that_is_gone_says_plan_again(tmp_path: Path) -> 
 
 
 def test_a_source_folder_that_is_gone_says_plan_again(tmp_path: Path) -> None:
-    conf = _conf(tmp_path)
+    conf = write_three_partitions(tmp_path)
     assert backhaul_here("plan", conf).code == 0
     (tmp_path / "source").rename(tmp_path / "moved")
     outcome = backhaul_here("embed", conf)
@@ -51,7 +35,7 @@ def test_a_source_folder_that_is_gone_says_plan_again(tmp_path: Path) -> None:
 
 
 def test_a_failure_whose_cause_was_mended_is_retried_and_the_run_goes_on(tmp_path: Path) -> None:
-    conf = _conf(tmp_path)
+    conf = write_three_partitions(tmp_path)
     assert backhaul_here("plan", conf).code == 0
     (one,) = (tmp_path / "source" / "faq").glob("*")
     away = tmp_path / one.name
@@ -74,8 +58,8 @@ def _one(folder: Path, pattern: str) -> Path:
 
 
 def test_a_damaged_manifest_is_named_and_once_deleted_written_again_without_embedding(tmp_path: Path) -> None:
-    conf = _conf(tmp_path)
-    before = _digests(backhaul_here("run", conf, "--json"))
+    conf = write_three_partitions(tmp_path)
+    before = backhaul_here("run", conf, "--json").digests
     manifest = _one(tmp_path, "manifest.json")
     manifest.write_bytes(manifest.read_bytes().replace(b'"rows":', b'"rows":1', 1))
     for verb in ("run", "status", "load", "verify"):
@@ -85,14 +69,14 @@ def test_a_damaged_manifest_is_named_and_once_deleted_written_again_without_embe
         assert "Delete it" in outcome.err
     manifest.unlink()
     again = backhaul_here("run", conf, "--json")
-    assert _digests(again) == before
+    assert again.digests == before
     assert again.json["partitions_embedded"] == 0
 
 
 @pytest.mark.parametrize("how", ["altered", "cut", "gone"])
 def test_a_damaged_part_is_named_and_the_advice_that_is_given_mends_it(tmp_path: Path, how: str) -> None:
-    conf = _conf(tmp_path)
-    before = _digests(backhaul_here("embed", conf, "--json"))
+    conf = write_three_partitions(tmp_path)
+    before = backhaul_here("embed", conf, "--json").digests
     part = _one(tmp_path, "parts/*/*.parquet")
     data = part.read_bytes()
     part.unlink() if how == "gone" else part.write_bytes(data[:-9] if how == "cut" else data[:-99] + b"x" + data[-98:])
@@ -104,14 +88,14 @@ def test_a_damaged_part_is_named_and_the_advice_that_is_given_mends_it(tmp_path:
     assert [name for name in advised if f"runs/{run.name}/{name}" not in outcome.err] == []
     for name in advised:
         (run / name).unlink()
-    assert _digests(backhaul_here("embed", conf, "--json")) == before
+    assert backhaul_here("embed", conf, "--json").digests == before
     done = backhaul_here("run", conf, "--json")
     assert done.code == 0, done.err
 
 
 @pytest.mark.parametrize("name", ["plan.json", "objects.parquet"])
 def test_a_damaged_plan_is_named_and_replan_mends_it(tmp_path: Path, name: str) -> None:
-    conf = _conf(tmp_path)
+    conf = write_three_partitions(tmp_path)
     assert backhaul_here("embed", conf).code == 0
     damaged = _one(tmp_path, name)
     damaged.write_bytes(damaged.read_bytes()[:40])
@@ -126,8 +110,8 @@ def test_a_damaged_plan_is_named_and_replan_mends_it(tmp_path: Path, name: str) 
 
 
 def test_a_damaged_receipt_is_named_and_once_deleted_its_partition_runs_again(tmp_path: Path) -> None:
-    conf = _conf(tmp_path)
-    before = _digests(backhaul_here("embed", conf, "--json"))
+    conf = write_three_partitions(tmp_path)
+    before = backhaul_here("embed", conf, "--json").digests
     _one(tmp_path, "manifest.json").unlink()
     receipt = _one(tmp_path, "receipts/embed/*.json")
     receipt.write_bytes(receipt.read_bytes()[:50])
@@ -135,4 +119,4 @@ def test_a_damaged_receipt_is_named_and_once_deleted_its_partition_runs_again(tm
     assert outcome.code == 3, outcome.err
     assert f"{receipt} is damaged" in outcome.err
     receipt.unlink()
-    assert _digests(backhaul_here("embed", conf, "--json")) == before
+    assert backhaul_here("embed", conf, "--json").digests == before

@@ -1,0 +1,288 @@
+"""The commands: each parses, calls one verb and prints. Verbs are imported when called, so that help answers at
+once. Knows no errors: those end in jobs/main.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pipelines.errors import SettingsError
+
+if TYPE_CHECKING:
+    from jobs.session import Session
+
+app = typer.Typer(
+    name="backhaul",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich doubles the time that help takes
+    add_completion=False,
+    context_settings={"max_content_width": 110},
+    help="""Haul a corpus from S3 into a searchable index: plan, embed, load, verify, release, query.
+
+Every verb takes CONF, a run description in YAML (conf/README.md lists its keys). What is done is never done
+twice: run a command again after any interruption.
+
+Exit codes: 0 done; 1 failed, resumable; 2 wrong usage or settings; 3 a gate or limit refused; 75 interrupted,
+resumable.""",
+)
+
+Conf = Annotated[
+    Path, typer.Argument(help="run description, such as conf/demo.yaml", metavar="CONF", show_default=False)
+]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set engine.workers=4; repeatable")]
+EngineName = Annotated[str | None, typer.Option("--engine", help="same as --set engine.name=NAME")]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object, and nothing else, on standard output")]
+RunId = Annotated[str | None, typer.Option("--run", help="a run id or its beginning, instead of the newest run")]
+GenerationName = Annotated[str | None, typer.Option("--generation", help="a generation's name, instead of the run's")]
+Yes = Annotated[bool, typer.Option("--yes", help="do not ask")]
+Force = Annotated[bool, typer.Option("--force", help="release although the live run was planned later")]
+Replan = Annotated[bool, typer.Option("--replan", help="list the source anew instead of resuming an open plan")]
+Mode = Annotated[Literal["lexical", "vector", "hybrid"], typer.Option(help="how to search")]
+Exact = Annotated[bool, typer.Option("--exact", help="score every row instead of approximate search")]
+
+
+def _session(conf: Path, sets: list[str] | None, engine: str | None, as_json: bool) -> Session:
+    from jobs.session import Session
+    from jobs.settings import load_settings
+
+    overrides = [*(sets or []), *([f"engine.name={engine}"] if engine else [])]
+    return Session(load_settings(conf, overrides), quiet=as_json and not sys.stderr.isatty())
+
+
+def _print(verb: str, result: dict[str, Any], conf: Path, as_json: bool) -> None:
+    from jobs.render import TEXTS
+
+    print(json.dumps(result) if as_json else TEXTS[verb](result).replace(" CONF", f" {conf}"))
+
+
+def _confirm(question: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise SettingsError(f"{question} Nobody is there to answer: add --yes")
+    typer.confirm(question, abort=True, err=True)
+
+
+@app.command("plan")
+def plan(
+    conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, replan: Replan = False
+) -> None:
+    """List the source, cut it into partitions, and print what a run would do, take and cost.
+
+    Writes nothing but the plan.
+
+    Example: backhaul plan conf/demo.yaml
+    """
+    from jobs.verbs.plan import describe_plan, open_or_plan
+
+    session = _session(conf, sets, engine, as_json)
+    _print("plan", describe_plan(session, open_or_plan(session, replan=replan)), conf, as_json)
+
+
+@app.command("run")
+def run(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, replan: Replan = False,
+        force: Force = False) -> None:  # fmt: skip
+    """Plan, embed, load, verify and release; each does only what is missing.
+
+    Example: backhaul run conf/demo.yaml
+    """
+    from jobs.verbs.run import run_corpus
+
+    _print("run", run_corpus(_session(conf, sets, engine, as_json), replan=replan, force=force), conf, as_json)
+
+
+@app.command("embed")
+def embed(
+    conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, replan: Replan = False
+) -> None:
+    """Embed what is pending, planning first if need be, and write the manifest.
+
+    Example: backhaul embed conf/demo.yaml --set engine.workers=2
+    """
+    from jobs.verbs.embed import embed_run
+    from jobs.verbs.plan import open_or_plan
+
+    session = _session(conf, sets, engine, as_json)
+    planned = open_or_plan(session, replan=replan)
+    manifest = embed_run(session, planned.plan)
+    assert manifest is not None
+    _print("embed", {"run_id": manifest.run_id, "rows": manifest.rows, **manifest.totals,
+                     "content_digest": manifest.content_digest, "bytes_digest": manifest.bytes_digest}
+           | {"rows": manifest.rows}, conf, as_json)  # fmt: skip
+
+
+@app.command("load")
+def load(
+    conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, run_id: RunId = None
+) -> None:
+    """Load an embedded run into its generation, making the index if need be.
+
+    Example: backhaul load conf/demo.yaml
+    """
+    from jobs.verbs.load import load_run
+    from pipelines.load import must_read_manifest
+
+    session = _session(conf, sets, engine, as_json)
+    plan = session.plan(run_id)
+    generation = load_run(session, plan, must_read_manifest(session.store, plan.run_id))
+    _print("load", {"run_id": plan.run_id, "generation": generation.name, "rows": generation.rows}, conf, as_json)
+
+
+@app.command("verify")
+def verify(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, run_id: RunId = None,
+           generation: GenerationName = None) -> None:  # fmt: skip
+    """Prove a generation: ids, content and vectors by full scan, Space, recall. Exits 3 when a gate refuses.
+
+    Example: backhaul verify conf/demo.yaml
+    """
+    from dataclasses import asdict
+
+    from jobs.verbs.release import find_generation
+    from jobs.verbs.verify import must_pass, verify_run
+    from pipelines.load import must_read_manifest
+
+    session = _session(conf, sets, engine, as_json)
+    found = find_generation(session, run_id=run_id, name=generation)
+    plan = session.plan(found.meta.run_id)
+    verification = verify_run(session, plan, must_read_manifest(session.store, plan.run_id), found)
+    _print("verify", asdict(verification), conf, as_json and verification.passed)
+    must_pass(verification)
+
+
+@app.command("release")
+def release(conf: Conf, sets: Sets = None, as_json: AsJson = False, run_id: RunId = None,
+            generation: GenerationName = None, force: Force = False, yes: Yes = False) -> None:  # fmt: skip
+    """Make a proved generation live by one compare-and-swap of the alias.
+
+    Example: backhaul release conf/demo.yaml --yes
+    """
+    from jobs.verbs.release import find_generation, release_generation
+
+    session = _session(conf, sets, None, as_json)
+    found = find_generation(session, run_id=run_id, name=generation)
+    _confirm(f"Make {found.name} live?", yes)
+    _print("release", release_generation(session, found, force=force), conf, as_json)
+
+
+@app.command("rollback")
+def rollback(
+    conf: Conf, sets: Sets = None, as_json: AsJson = False, to: GenerationName = None, yes: Yes = False
+) -> None:
+    """Make the generation live again that was live before, or the one that --generation names.
+
+    Example: backhaul rollback conf/demo.yaml --yes
+    """
+    from jobs.verbs.release import rollback_corpus
+
+    session = _session(conf, sets, None, as_json)
+    _confirm(f"Move the alias {session.settings.corpus} back?", yes)
+    _print("rollback", rollback_corpus(session, to), conf, as_json)
+
+
+@app.command("status")
+def status(conf: Conf, sets: Sets = None, as_json: AsJson = False, run_id: RunId = None) -> None:
+    """What is done of a run, both digests, and what is live.
+
+    Example: backhaul status conf/demo.yaml
+    """
+    from jobs.verbs.status import run_status
+
+    session = _session(conf, sets, None, as_json)
+    _print("status", run_status(session, session.plan(run_id)), conf, as_json)
+
+
+@app.command("failures")
+def failures(conf: Conf, sets: Sets = None, as_json: AsJson = False, run_id: RunId = None) -> None:
+    """Failed partitions and rejected records, grouped by cause, with the command that mends them.
+
+    Example: backhaul failures conf/demo.yaml
+    """
+    from jobs.verbs.status import run_failures
+
+    session = _session(conf, sets, None, as_json)
+    _print("failures", run_failures(session, session.plan(run_id)), conf, as_json)
+
+
+@app.command("retry")
+def retry(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, run_id: RunId = None,
+          cause: Annotated[str | None, typer.Option(help="only what failed for this cause")] = None,
+          partition: Annotated[str | None, typer.Option(help="only this partition (the beginning of its id)")] = None,
+          ) -> None:  # fmt: skip
+    """Run failed partitions again: all, by cause, or one.
+
+    Example: backhaul retry conf/demo.yaml --cause StoreError
+    """
+    from jobs.verbs.retry import retry_run
+
+    session = _session(conf, sets, engine, as_json)
+    _print("retry", retry_run(session, session.plan(run_id), cause=cause, partition=partition), conf, as_json)
+
+
+@app.command(name="list")
+def list_(conf: Conf, sets: Sets = None, as_json: AsJson = False) -> None:
+    """The corpus's generations, the live one marked.
+
+    Example: backhaul list conf/demo.yaml
+    """
+    from jobs.verbs.status import list_generations
+
+    _print("list", list_generations(_session(conf, sets, None, as_json)), conf, as_json)
+
+
+@app.command("drop")
+def drop(conf: Conf, generation: Annotated[str, typer.Option("--generation", help="the generation to drop")],
+         sets: Sets = None, as_json: AsJson = False, yes: Yes = False) -> None:  # fmt: skip
+    """Drop a generation that is not live. Its parts stay: loading it again embeds nothing.
+
+    Example: backhaul drop conf/demo.yaml --generation NAME --yes
+    """
+    from jobs.verbs.status import drop_generation
+
+    session = _session(conf, sets, None, as_json)
+    _confirm(f"Drop {generation}?", yes)
+    _print("drop", drop_generation(session, generation), conf, as_json)
+
+
+@app.command("query")
+def query(conf: Conf, text: Annotated[str, typer.Argument(help="what to search for")], mode: Mode = "hybrid",
+          k: Annotated[int, typer.Option("-k", min=1, max=1000, help="how many hits")] = 10, exact: Exact = False,
+          sets: Sets = None, as_json: AsJson = False) -> None:  # fmt: skip
+    """Search the live generation.
+
+    Example: backhaul query conf/demo.yaml "parse a date from a string" -k 3
+    """
+    from jobs.verbs.query import query_live
+
+    _print("query", query_live(_session(conf, sets, None, as_json), text, mode=mode, k=k, exact=exact), conf, as_json)
+
+
+@app.command("evaluate")
+def evaluate(conf: Conf, queries: Annotated[Path, typer.Option(help="BEIR queries.jsonl")],
+             qrels: Annotated[Path, typer.Option(help="BEIR qrels.tsv")], mode: Mode = "hybrid", exact: Exact = False,
+             sets: Sets = None, as_json: AsJson = False) -> None:  # fmt: skip
+    """Measure the live generation's retrieval on labelled queries: nDCG@10, recall@100, MRR@10 by document.
+
+    Example: backhaul evaluate CONF --queries queries.jsonl --qrels qrels.tsv --mode vector --exact
+    """
+    from jobs.verbs.query import evaluate_live
+
+    session = _session(conf, sets, None, as_json)
+    _print("evaluate", evaluate_live(session, queries, qrels, mode=mode, exact=exact), conf, as_json)
+
+
+@app.command("doctor")
+def doctor(conf: Conf, sets: Sets = None, as_json: AsJson = False) -> None:
+    """Check settings, access to store and index, model digest, versions and memory, and say how to mend them.
+
+    Example: backhaul doctor conf/demo.yaml
+    """
+    from jobs.verbs.doctor import examine
+
+    result = examine(_session(conf, sets, None, as_json))
+    _print("doctor", result, conf, as_json)
+    if not result["ok"]:
+        raise typer.Exit(1)
