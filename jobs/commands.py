@@ -68,19 +68,17 @@ def _confirm(question: str, yes: bool) -> None:
 
 
 @app.command("plan")
-def plan(
-    conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, replan: Replan = False
-) -> None:
-    """List the source, cut it into partitions, and print what a run would do, take and cost.
+def plan(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False) -> None:
+    """List the source anew, cut it into partitions, and print what a run would do, take and cost.
 
     Writes nothing but the plan.
 
     Example: backhaul plan conf/demo.yaml
     """
-    from jobs.verbs.plan import describe_plan, open_or_plan
+    from jobs.verbs.plan import describe_plan, plan_corpus
 
     session = _session(conf, sets, engine, as_json)
-    _print("plan", describe_plan(session, open_or_plan(session, replan=replan)), conf, as_json)
+    _print("plan", describe_plan(session, plan_corpus(session)), conf, as_json)
 
 
 @app.command("run")

@@ -180,6 +180,21 @@ def test_a_signal_ends_with_75_names_the_command_and_the_same_command_resumes(
     assert backhaul_here("status", conf, "--json").json["parts_recomputed"] <= 4
 
 
+def test_plan_lists_anew_and_a_run_resumes_the_newest_plan(tmp_path: Path) -> None:
+    source = write_corpus(tmp_path / "source", objects=1, documents=10)
+    conf = write_conf(
+        tmp_path / "run.yaml", root=f"file://{tmp_path}/root", source=f"file://{source}", engine={"workers": 0}
+    )
+    first, again = backhaul_here("plan", conf, "--json").json, backhaul_here("plan", conf, "--json").json
+    assert (first["how"], again["how"]) == ("planned", "unchanged")
+    assert again["run_id"] == first["run_id"]
+    (source / "faq" / "more.jsonl").write_text('{"id": "x", "title": "t", "text": "more words"}\n')
+    grown = backhaul_here("plan", conf, "--json").json
+    assert (grown["how"], grown["number"]) == ("planned", 2)
+    done = backhaul_here("run", conf, "--json").json
+    assert (done["how"], done["run_id"], done["rows"]) == ("resumed", grown["run_id"], 11)
+
+
 def test_a_second_run_does_nothing_twice(tmp_path: Path) -> None:
     source = write_corpus(tmp_path / "source", objects=2, documents=40)
     conf = write_conf(

@@ -20,7 +20,7 @@ def test_a_source_of_one_object_that_is_gone_says_plan_again(tmp_path: Path) -> 
     assert outcome.code == 1
     assert str(one) in outcome.err
     assert "source changed since planning; plan again" in outcome.err
-    anew = backhaul_here("plan", conf, "--replan")
+    anew = backhaul_here("plan", conf)
     assert anew.code == 1
     assert f"{one} does not exist" in anew.err
 
