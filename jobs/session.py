@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from jobs.engines.engine import Beat, Done, Engine, Failed, Work, WorkSpec
+from jobs.engines.engine import Done, Engine, Failed, Work, WorkSpec
 from jobs.progress import Progress
 from jobs.settings import Settings
 from pipelines.digest import canonical_json, digest_of
@@ -181,6 +181,3 @@ def invocations(session: Session, run_id: str) -> list[Mapping[str, Any]]:
     """What ``timed`` kept, oldest first."""
     keys = sorted(found.key for found in session.store.list(f"runs/{run_id}/attempts/driver/"))
     return [orjson.loads(session.store.get(key)) for key in keys]
-
-
-__all__ = ["Beat", "PartitionsFailed", "Session", "invocations"]

@@ -59,9 +59,6 @@ class Manifest:
     def rows(self) -> int:
         return sum(entry.rows for entry in self.entries)
 
-    def entry(self, partition_id: str) -> Entry:
-        return next(entry for entry in self.entries if entry.partition == partition_id)
-
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
 

@@ -23,7 +23,7 @@ from pipelines.ranged_file import RangedFile
 from pipelines.space import ObservedMaker, Space
 from pipelines.store import Store
 
-_TEXT_FIELDS = [
+TEXT_FIELDS = [
     pa.field("id", pa.string(), nullable=False),
     pa.field("document_id", pa.string(), nullable=False),
     pa.field("tenant", pa.string()),
@@ -43,7 +43,7 @@ _TEXT_FIELDS = [
 ]
 # A vector is one FIXED_LEN_BYTE_ARRAY of little-endian float32: it reads back as one flat buffer,
 # where list<float> pays for levels per element.
-SCHEMA_FIELDS = (*(f.name for f in _TEXT_FIELDS), "vector")
+SCHEMA_FIELDS = (*(f.name for f in TEXT_FIELDS), "vector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def part_table(chunks: Sequence[Chunk], vectors: Vectors) -> pa.Table:
     columns["position"] = [str(chunk.document.position) for chunk in chunks]
     columns["input_digest"] = [bytes.fromhex(chunk.input_digest) for chunk in chunks]
     columns["row_digest"] = [bytes.fromhex(row_digest(row)) for row in rows]
-    arrays = [pa.array(columns[f.name], type=f.type) for f in _TEXT_FIELDS]
+    arrays = [pa.array(columns[f.name], type=f.type) for f in TEXT_FIELDS]
     return pa.table([*arrays, _vector_column(vectors)], schema=_schema(vectors.shape[1]))
 
 
@@ -241,4 +241,4 @@ def _vector_column(vectors: Vectors) -> pa.Array:
 
 
 def _schema(dimensions: int) -> pa.Schema:
-    return pa.schema([*_TEXT_FIELDS, pa.field("vector", pa.binary(dimensions * 4), nullable=False)])
+    return pa.schema([*TEXT_FIELDS, pa.field("vector", pa.binary(dimensions * 4), nullable=False)])

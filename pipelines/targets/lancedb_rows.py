@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pipelines.digest import canonical_json, check_format
 from pipelines.document import ROW_FIELDS
 from pipelines.errors import TargetError
-from pipelines.parts import vectors_of
+from pipelines.parts import TEXT_FIELDS, vectors_of
 from pipelines.space import Space
 from pipelines.targets.target import Hit, IndexSettings, Meta, Query, ScannedRows
 
@@ -24,6 +24,8 @@ HIT_FIELDS = ("id", "document_id", "text", "title", "uri", "metadata")
 SCAN_FIELDS = (*ROW_FIELDS, "partition", "number", "row_digest", "vector")
 _META = b"backhaul"
 _DROPPED = b"backhaul:dropped"
+
+_NOT_STORED = ("position", "input_digest")  # of a part: for messages and for reuse
 
 # Two writers that merge the same new ids at once would both insert them; with a declared key the later one
 # sees the earlier one's rows and updates them (seen with lancedb 0.40: 1,000 double rows without, none with).
@@ -37,20 +39,11 @@ def table_schema(meta: Meta, dimensions: int, settings: IndexSettings, uuid: str
     (SciFact nDCG@10 68.4 against 67.8).
     """
     fields = [
-        pa.field("id", pa.string(), nullable=False, metadata=_PRIMARY_KEY),
-        pa.field("document_id", pa.string(), nullable=False),
-        pa.field("tenant", pa.string()),
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("title", pa.string(), nullable=False),
-        pa.field("doc_type", pa.string()),
-        pa.field("date", pa.string()),
-        pa.field("metadata", pa.string(), nullable=False),  # canonical JSON object
-        pa.field("ordinal", pa.int32(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("start", pa.int64(), nullable=False),
-        pa.field("end", pa.int64(), nullable=False),
-        pa.field("tokens", pa.int32(), nullable=False),
-        pa.field("row_digest", pa.binary(32), nullable=False),
+        field.with_metadata(_PRIMARY_KEY) if field.name == "id" else field
+        for field in TEXT_FIELDS
+        if field.name not in _NOT_STORED
+    ]
+    fields += [
         pa.field("partition", pa.string(), nullable=False),
         pa.field("number", pa.int64(), nullable=False),
         pa.field(SEARCH_TEXT, pa.string(), nullable=False),

@@ -29,7 +29,9 @@ class IndexSettings(BaseModel):
     m: int = Field(16, ge=2, description="HNSW: links per node")
     ef_construction: int = Field(128, ge=8, description="HNSW: candidates while building")
     ef_search: int = Field(128, ge=8, description="HNSW: candidates while searching")
-    keep_releases: int = Field(3, ge=1, description="generations kept for a rollback")
+    keep_releases: int = Field(
+        3, ge=1, description="generations to keep for a rollback; nothing is dropped by itself yet"
+    )
     max_bulk_bytes: int = Field(8 << 20, ge=1 << 16, description="serialised bytes of one bulk request (OpenSearch)")
     max_dead_letters: int = Field(0, ge=0, description="rows that the index may refuse for good")
     region: str | None = Field(None, description="AWS region; set, requests are signed with SigV4")
