@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-import time
+
+from pipelines.clock import SYSTEM, Clock
 
 BASE_S = 0.1
 CAP_S = 5.0
@@ -14,20 +15,27 @@ class Backoff:
     """Brooker's "decorrelated jitter" (AWS Architecture Blog, 2015): each wait is drawn between the base and
     three times the last one, up to a cap. The deadline runs from the first failure since the last success."""
 
-    def __init__(self, deadline_s: float, stop: threading.Event | None = None) -> None:
+    def __init__(self, deadline_s: float, stop: threading.Event | None = None, clock: Clock = SYSTEM) -> None:
         self.deadline_s = deadline_s
-        self._stop = stop or threading.Event()
+        self._stop = stop
+        self._clock = clock
         self._sleep_s = BASE_S
         self._until: float | None = None
 
     def wait(self) -> bool:
         """Sleep before the next try. False, at once, when the deadline would pass or somebody said stop."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         self._until = self._until or now + self.deadline_s
-        if now + self._sleep_s > self._until or self._stop.wait(self._sleep_s):
+        if now + self._sleep_s > self._until or self._stopped():
             return False
         self._sleep_s = min(CAP_S, random.uniform(BASE_S, self._sleep_s * 3))
         return True
+
+    def _stopped(self) -> bool:
+        if self._stop is not None:
+            return self._stop.wait(self._sleep_s)
+        self._clock.sleep(self._sleep_s)
+        return False
 
     def reset(self) -> None:
         """Something succeeded: the next failure starts from the beginning."""

@@ -13,6 +13,7 @@ from typing import TypeVar
 import obstore
 
 from pipelines.backoff import Backoff
+from pipelines.clock import SYSTEM, Clock
 from pipelines.errors import BackhaulError, Denied, NotFound, SourceChanged, StoreError
 
 T = TypeVar("T")
@@ -38,14 +39,14 @@ _DENIALS = (PermissionError, obstore.exceptions.PermissionDeniedError, obstore.e
 _UNUSABLE = (ValueError, obstore.exceptions.InvalidPathError, obstore.exceptions.NotSupportedError)
 
 
-def retry_transient(call: Callable[[], T], uri: str, *, deadline_s: float) -> T:
+def retry_transient(call: Callable[[], T], uri: str, *, deadline_s: float, clock: Clock = SYSTEM) -> T:
     """Run ``call`` until it answers, with decorrelated jitter between tries, at most ``deadline_s`` seconds.
 
     Raises:
         NotFound, Denied, SourceChanged: at once; asking again would not help.
         StoreError: at once for what no retry mends, and for what still fails at the deadline.
     """
-    backoff, tries = Backoff(deadline_s), 0
+    backoff, tries = Backoff(deadline_s, clock=clock), 0
     while True:
         tries += 1
         try:

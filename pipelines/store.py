@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import obstore
 from obstore.store import LocalStore, MemoryStore, S3Store
 
+from pipelines.clock import SYSTEM, Clock
 from pipelines.errors import NotFound, SettingsError, SourceChanged, StoreError
 from pipelines.retry import final_error, reason
 from pipelines.retry import retry_transient as retry_transient
@@ -80,20 +81,24 @@ class ObjectStore:
     """A Store on obstore."""
 
     def __init__(self, backend: obstore.store.ObjectStore, uri: str, *, deadline_s: float = DEADLINE_S,
-                 listing_page: int = 1000) -> None:  # fmt: skip
+                 listing_page: int = 1000, api: Any = obstore, clock: Clock = SYSTEM) -> None:  # fmt: skip
+        """``api`` has obstore's functions (put, get, head, list, delete), and ``clock`` the time that retries take:
+        a simulation brings its own."""
         self.uri = uri.rstrip("/")
+        self._api = api
+        self._clock = clock
         self._backend = backend
         self._deadline_s = deadline_s
         self._listing_page = listing_page
 
     def head(self, key: str) -> Object:
-        return _object(self._retry(key, lambda: obstore.head(self._backend, key)))
+        return _object(self._retry(key, lambda: self._api.head(self._backend, key)))
 
     def get(self, key: str, *, if_match: str | None = None, start: int = 0, end: int | None = None) -> bytes:
         if end is not None and end <= start:
             return b""
         with _absence_is_change(if_match):
-            return self._retry(key, lambda: b"".join(_Blocks(self._backend, key, if_match, start, end)))
+            return self._retry(key, lambda: b"".join(self._blocks(key, if_match, start, end)))
 
     def stream(self, key: str, *, if_match: str | None = None, start: int = 0) -> Iterator[bytes]:
         """Resumes at the byte reached when the connection breaks, under the ETag that the first answer had: a
@@ -104,7 +109,7 @@ class ObjectStore:
         def next_block() -> bytes | None:
             nonlocal blocks, if_match
             if blocks is None:
-                blocks = _Blocks(self._backend, key, if_match, position, None)
+                blocks = self._blocks(key, if_match, position, None)
             opened = blocks
             blocks = None  # until it has answered: what failed is opened anew
             block = next(opened, None)
@@ -117,12 +122,12 @@ class ObjectStore:
                 yield block
 
     def put(self, key: str, data: bytes) -> None:
-        self._retry(key, lambda: obstore.put(self._backend, key, data, use_multipart=False))
+        self._retry(key, lambda: self._api.put(self._backend, key, data, use_multipart=False))
 
     def create(self, key: str, data: bytes) -> Created:
         def attempt() -> Created:
             try:
-                obstore.put(self._backend, key, data, mode="create", use_multipart=False)
+                self._api.put(self._backend, key, data, mode="create", use_multipart=False)
                 return Created.WON
             except obstore.exceptions.AlreadyExistsError as error:
                 doubt: Exception = error  # 412, or 409 which obstore reports alike
@@ -131,7 +136,7 @@ class ObjectStore:
                     raise
                 doubt = error  # the answer may be lost while the write stands
             try:
-                found = bytes(obstore.get(self._backend, key).bytes())
+                found = bytes(self._api.get(self._backend, key).bytes())
             except (FileNotFoundError, obstore.exceptions.NotFoundError):
                 raise obstore.exceptions.GenericError(
                     f"not there after a create that failed: {reason(doubt)}"
@@ -151,7 +156,7 @@ class ObjectStore:
             if pages is None:
                 if reached and isinstance(self._backend, LocalStore):  # unordered: there is no place to go on from
                     raise StoreError(f"{self.uri}/{prefix}: the listing broke off; run the same command again")
-                pages = iter(obstore.list(self._backend, folder or None, offset=reached, chunk_size=self._listing_page))
+                pages = iter(self._api.list(self._backend, folder or None, offset=reached, chunk_size=self._listing_page))
             opened, pages = pages, None  # a listing that failed would go on as if it were at its end
             page = next(opened, None)
             pages = opened
@@ -167,25 +172,28 @@ class ObjectStore:
         waiting = iter(keys)
         while batch := [*islice(waiting, self._delete_batch)]:
             with suppress(NotFound):
-                self._retry(batch[0], lambda batch=batch: obstore.delete(self._backend, batch))  # type: ignore[misc]
+                self._retry(batch[0], lambda batch=batch: self._api.delete(self._backend, batch))  # type: ignore[misc]
 
     @property
     def _delete_batch(self) -> int:
         # S3 takes a thousand keys a request and passes over absent ones; the others stop at the first absent one.
         return _DELETE_BATCH if isinstance(self._backend, S3Store) else 1
 
+    def _blocks(self, key: str, if_match: str | None, start: int, end: int | None) -> _Blocks:
+        options = _get_options(if_match, start, end)
+        return _Blocks(lambda: self._api.get(self._backend, key, options=options))
+
     def _retry(self, key: str, call: Callable[[], T]) -> T:
-        return retry_transient(call, f"{self.uri}/{key}".rstrip("/"), deadline_s=self._deadline_s)
+        uri = f"{self.uri}/{key}".rstrip("/")
+        return retry_transient(call, uri, deadline_s=self._deadline_s, clock=self._clock)
 
 
 class _Blocks:
-    """The bytes [start, end) of an object in blocks; ``etag`` is that of the answer once a block was read."""
+    """The bytes of an answer in blocks; ``etag`` is that of the answer once a block was read."""
 
-    def __init__(self, backend: obstore.store.ObjectStore, key: str, if_match: str | None, start: int,
-                 end: int | None) -> None:  # fmt: skip
+    def __init__(self, request: Callable[[], Any]) -> None:  # Any: obstore's GetResult
         self.etag: str | None = None
-        self._request = (backend, key)
-        self._options = _get_options(if_match, start, end)
+        self._request = request
         self._blocks: Iterator[Any] | None = None  # Any: obstore's Bytes
 
     def __iter__(self) -> Iterator[bytes]:
@@ -194,7 +202,7 @@ class _Blocks:
     def __next__(self) -> bytes:
         if self._blocks is None:
             try:
-                result = obstore.get(*self._request, options=self._options)
+                result = self._request()
             except obstore.exceptions.GenericError as error:
                 if any(sign in str(error) for sign in _PAST_THE_END):
                     raise StopIteration from None
