@@ -12,14 +12,17 @@ from typing import Any
 
 import orjson
 
-from jobs.engines.engine import Done, Engine, Failed, Work, WorkSpec
+from jobs.engines.backends import open_engine
+from jobs.engines.engine import Done, Engine, Failed, Left, Work, WorkSpec
 from jobs.progress import Progress
 from jobs.settings import Settings
 from pipelines.digest import canonical_json, digest_of
 from pipelines.embed.backends import requested_maker, space_of
 from pipelines.errors import BackhaulError, GateRefused, NotFound, SettingsError
+from pipelines.leased import LeasedTask, LeasedWork
 from pipelines.partition import Partition
 from pipelines.plan.plan import Plan, find_run, list_runs, read_plan
+from pipelines.receipts import Receipts
 from pipelines.releases import ReleaseLog
 from pipelines.space import RequestedMaker, Space
 from pipelines.store import ObjectStore, open_store
@@ -72,9 +75,12 @@ class Session:
 
     @cached_property
     def engine(self) -> Engine:
-        from jobs.engines.local import LocalEngine
+        return open_engine(self.settings.engine)
 
-        return LocalEngine(self.settings.engine)
+    @cached_property
+    def invocation(self) -> str:
+        """Whose leases these are: this driver's with all its workers, or this array child's."""
+        return uuid.uuid4().hex
 
     @cached_property
     def deciding(self) -> dict[str, Any]:
@@ -134,21 +140,25 @@ class Session:
             print(text, file=sys.stderr, flush=True)
 
     def run_partitions(self, stage: str, plan: Plan, pending: Sequence[Partition], work: type[Work[Any]], task: Any,
-                       *, workers: int | None = None, total_rows: int | None = None, estimated: bool = False,
-                       ) -> list[dict[str, Any]]:  # fmt: skip
-        """Run a Work over pending partitions with progress; receipts in the order they ended.
+                       *, receipts: Receipts | None = None, workers: int | None = None,
+                       total_rows: int | None = None, estimated: bool = False) -> list[dict[str, Any]]:  # fmt: skip
+        """Run a Work over pending partitions with progress; receipts in the order they ended. Where its ``receipts``
+        are given, each partition is done under its lease, so that two invocations share the work.
 
         Raises:
             PartitionsFailed: after the others are done; each failure is recorded for ``backhaul failures``.
             Interrupted: told to stop.
         """
-        receipts, failures = [], []
+        spec = WorkSpec(work, task) if receipts is None else self._leased(work, task, receipts)
+        finished, failures = [], []
         done = len(plan.partitions) - len(pending)
         with Progress(stage, len(plan.partitions), done, total_rows, estimated=estimated, quiet=self.quiet) as progress:
-            outcomes = self.engine.run(WorkSpec(work, task), pending, workers=workers, on_beat=progress.beat)
+            outcomes = self.engine.run(spec, pending, workers=workers, on_beat=progress.beat)
             for outcome in outcomes:
+                if isinstance(outcome, Left):
+                    continue
                 if isinstance(outcome, Done):
-                    receipts.append(outcome.receipt)
+                    finished.append(outcome.receipt)
                     self.store.delete([self._failure_key(plan.run_id, stage, outcome.partition.id)])
                 else:
                     failures.append(outcome)
@@ -156,7 +166,16 @@ class Session:
                 progress.partition_done()
         if failures:
             raise PartitionsFailed(stage, failures, len(plan.partitions))
-        return receipts
+        return finished
+
+    def _leased(self, work: type[Work[Any]], task: Any, receipts: Receipts) -> WorkSpec[Any]:
+        s, engine = self.settings, self.settings.engine
+        leased = LeasedTask(
+            work=work, settings=task, root=s.root, storage=s.storage, receipts=receipts.folder, leases=receipts.leases,
+            on_demand=receipts.on_demand, invocation=self.invocation, lease=engine.lease,
+            max_deaths=engine.max_attempts if engine.name == "batch_array" else None,
+            on_demand_after=engine.on_demand_after)  # fmt: skip
+        return WorkSpec(LeasedWork, leased)
 
     @contextmanager
     def timed(self, stage: str, run_id: str, facts: dict[str, Any]) -> Iterator[None]:

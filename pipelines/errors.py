@@ -11,6 +11,8 @@ BackhaulError                1   failed, resumable
 │   └── SourceChanged        1   an object differs from the frozen listing
 ├── TargetError              1   the index refused or could not be reached
 │   └── AliasMoved           1   a compare-and-swap lost against another release
+├── LeaseHeld                1   another invocation has the partition in hand; no failure, ask again later
+├── WorkerDied               1   a partition whose workers died again and again
 └── Interrupted             75   told to stop; resumable, not a failure
 """
 
@@ -58,6 +60,18 @@ class TargetError(BackhaulError):
 
 
 class AliasMoved(TargetError):
+    pass
+
+
+class LeaseHeld(BackhaulError):
+    """``retry_after_s``: when it is worth asking again."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class WorkerDied(BackhaulError):
     pass
 
 

@@ -15,6 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.checkpoint import part_key
 from pipelines.digest import FORMAT, canonical_json, check_format, digest_bytes
 from pipelines.document import ROW_FIELDS, Chunk, row_digest
 from pipelines.embed.embedder import Vectors
@@ -65,10 +66,6 @@ class Part:
         return asdict(self)
 
 
-def part_key(run_id: str, partition_id: str, number: int, sha256: str) -> str:
-    return f"runs/{run_id}/parts/{partition_id}/{number:06d}-{sha256}.parquet"
-
-
 def part_table(chunks: Sequence[Chunk], vectors: Vectors) -> pa.Table:
     """Columns of SCHEMA_FIELDS; vectors is float32[len(chunks), dimensions]."""
     rows = [chunk.row() for chunk in chunks]
@@ -81,9 +78,8 @@ def part_table(chunks: Sequence[Chunk], vectors: Vectors) -> pa.Table:
     return pa.table([*arrays, _vector_column(vectors)], schema=_schema(vectors.shape[1]))
 
 
-def write_part(store: Store, run_id: str, partition_id: str, number: int, table: pa.Table,
-               space: Space, maker: ObservedMaker) -> Part:  # fmt: skip
-    """One PutObject under the digest of its own bytes: writing it twice is harmless."""
+def encode_part(number: int, table: pa.Table, space: Space, maker: ObservedMaker) -> tuple[Part, bytes]:
+    """The part and the bytes of its file, whose digest names it."""
     metadata = {"format": FORMAT, "space": space.to_json(), "maker": maker.to_json(), "dtype": "float32"}
     buffer = io.BytesIO()
     pq.write_table(
@@ -95,9 +91,18 @@ def write_part(store: Store, run_id: str, partition_id: str, number: int, table:
         write_statistics=False,
     )
     data = buffer.getvalue()
-    part = _describe(number, data, table, maker.to_json())
-    store.put(part_key(run_id, partition_id, number, part.sha256), data)
-    return part
+    return _describe(number, data, table, maker.to_json()), data
+
+
+def recognise_part(data: bytes, number: int, chunks: Sequence[Chunk], space: Space) -> Part | None:
+    """The part that ``data`` is, when its rows and inputs are exactly ``chunks`` in this Space."""
+    table = _read(data, f"part {number}")
+    metadata = part_metadata(table)
+    if (metadata["space"] == space.to_json()
+            and table["input_digest"].to_pylist() == [bytes.fromhex(chunk.input_digest) for chunk in chunks]
+            and table["row_digest"].to_pylist() == [bytes.fromhex(row_digest(chunk.row())) for chunk in chunks]):  # fmt: skip
+        return _describe(number, data, table, metadata["maker"])
+    return None
 
 
 def read_part(store: Store, run_id: str, partition_id: str, part: Part) -> pa.Table:
@@ -137,30 +142,6 @@ def read_columns(store: Store, run_id: str, partition_id: str, part: Part, colum
     if rows_digest(table) != part.content:
         raise GateRefused(_loss(store, run_id, partition_id, key, _DAMAGED))
     return table
-
-
-def find_part(store: Store, run_id: str, partition_id: str, number: int, chunks: Sequence[Chunk],
-              candidates: Sequence[str], space: Space) -> Part | None:  # fmt: skip
-    """A part that an earlier attempt left: its bytes match its name, and its rows and inputs are exactly ``chunks``.
-
-    ``candidates`` are the keys found in the partition's folder; of several good ones the smallest name wins.
-    """
-    prefix = part_key(run_id, partition_id, number, "").removesuffix(".parquet")
-    inputs = [bytes.fromhex(chunk.input_digest) for chunk in chunks]
-    rows = [bytes.fromhex(row_digest(chunk.row())) for chunk in chunks]
-    for key in sorted(key for key in candidates if key.startswith(prefix)):
-        try:
-            data = store.get(key)
-        except NotFound:
-            continue
-        if digest_bytes(data) != key.removeprefix(prefix).removesuffix(".parquet"):
-            continue
-        table = _read(data, key)
-        metadata = part_metadata(table)
-        if (metadata["space"] == space.to_json() and table["input_digest"].to_pylist() == inputs
-                and table["row_digest"].to_pylist() == rows):  # fmt: skip
-            return _describe(number, data, table, metadata["maker"])
-    return None
 
 
 def part_metadata(table: pa.Table) -> dict[str, Any]:

@@ -5,10 +5,6 @@ Nothing in a receipt differs between attempts; what does goes to ``attempts/``.
 
 from __future__ import annotations
 
-import os
-import socket
-import time
-import uuid
 from typing import Any
 
 from pipelines.digest import FORMAT, canonical_json, check_format, parse_json
@@ -17,11 +13,14 @@ from pipelines.store import Created, Store
 
 
 class Receipts:
-    """The receipts of one stage under ``folder`` (relative to the root), one per partition id."""
+    """The receipts of one stage under ``folder`` (relative to the root), one per partition id; ``leases`` is where
+    that stage's leases lie, and ``on_demand`` its marks."""
 
-    def __init__(self, store: Store, folder: str) -> None:
+    def __init__(self, store: Store, folder: str, *, run_id: str = "", stage: str = "") -> None:
         self._store = store
         self.folder = folder.rstrip("/")
+        self.leases = f"runs/{run_id}/leases/{stage}"
+        self.on_demand = f"runs/{run_id}/on-demand/{stage}"
 
     def find(self, partition_id: str) -> dict[str, Any] | None:
         key = self._key(partition_id)
@@ -70,32 +69,9 @@ class Receipts:
 
 
 def embed_receipts(store: Store, run_id: str) -> Receipts:
-    return Receipts(store, f"runs/{run_id}/receipts/embed")
+    return Receipts(store, f"runs/{run_id}/receipts/embed", run_id=run_id, stage="embed")
 
 
 def load_receipts(store: Store, run_id: str, generation: str, index_uuid: str) -> Receipts:
-    return Receipts(store, f"runs/{run_id}/loads/{generation}/{index_uuid}")
-
-
-class Attempt:
-    """The record of one try at a partition: a mark per part, made before the part is worked on."""
-
-    def __init__(self, store: Store, run_id: str, stage: str, partition_id: str) -> None:
-        self._store = store
-        self._folder = (
-            f"runs/{run_id}/attempts/{stage}/{partition_id}/{int(time.time() * 1000):013d}-{uuid.uuid4().hex[:8]}"
-        )
-
-    def begin_part(self, number: int) -> None:
-        facts = {"host": socket.gethostname(), "pid": os.getpid(), "at_ms": int(time.time() * 1000)}
-        self._store.put(f"{self._folder}/{number:06d}", canonical_json(facts))
-
-
-def count_attempts(store: Store, run_id: str, stage: str = "embed") -> tuple[int, int]:
-    """(parts begun, distinct parts): the difference is what was computed more than once."""
-    begun, distinct = 0, set()
-    for found in store.list(f"runs/{run_id}/attempts/{stage}/"):
-        segments = found.key.split("/")
-        begun += 1
-        distinct.add((segments[4], segments[6]))
-    return begun, len(distinct)
+    stage = f"loads/{generation}/{index_uuid}"
+    return Receipts(store, f"runs/{run_id}/{stage}", run_id=run_id, stage=stage)

@@ -7,9 +7,8 @@ Create-if-absent is the only condition on writing (``file://`` has no If-Match).
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -20,6 +19,8 @@ from obstore.store import LocalStore, MemoryStore, S3Store
 
 from pipelines.clock import SYSTEM, Clock
 from pipelines.errors import NotFound, SettingsError, SourceChanged, StoreError
+from pipelines.pages import Object as Object
+from pipelines.pages import Pages
 from pipelines.retry import final_error, reason
 from pipelines.retry import retry_transient as retry_transient
 from pipelines.storage import StorageSettings as StorageSettings
@@ -29,17 +30,6 @@ T = TypeVar("T")
 BLOCK_BYTES = 1 << 20
 DEADLINE_S = 60.0
 _DELETE_BATCH = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Object:
-    """One listed object: key relative to the store's root, size in bytes, modified in ms since 1970."""
-
-    key: str
-    size: int
-    etag: str
-    modified_ms: int
-    version: str | None = None
 
 
 class Created(enum.Enum):
@@ -70,8 +60,12 @@ class Store(Protocol):
     def create(self, key: str, data: bytes) -> Created:
         """Write only if absent; on any doubt read back and compare (DESIGN §3.3). Never deletes."""
 
-    def list(self, prefix: str = "") -> Iterator[Object]:
-        """Objects whose key begins with ``prefix``, in key order within each page of the backend."""
+    def list(self, prefix: str = "", *, cuts: Sequence[str] = ()) -> Iterator[Object]:
+        """Objects whose key begins with ``prefix``, in key order within each page of the backend.
+
+        ``cuts`` are keys between which a long listing may be read side by side, its pages in any order: S3 tells
+        a thousand keys a request, and a million of them one request after the other takes minutes.
+        """
 
     def delete(self, keys: Iterable[str]) -> None:
         """Absent keys are no error."""
@@ -92,7 +86,7 @@ class ObjectStore:
         self._listing_page = listing_page
 
     def head(self, key: str) -> Object:
-        return _object(self._retry(key, lambda: self._api.head(self._backend, key)))
+        return Object.of(self._retry(key, lambda: self._api.head(self._backend, key)))
 
     def get(self, key: str, *, if_match: str | None = None, start: int = 0, end: int | None = None) -> bytes:
         if end is not None and end <= start:
@@ -145,28 +139,13 @@ class ObjectStore:
 
         return self._retry(key, attempt)
 
-    def list(self, prefix: str = "") -> Iterator[Object]:
-        # obstore matches whole segments; ours is a plain string prefix, as in S3.
-        folder, _, rest = prefix.rpartition("/")
-        reached: str | None = None
-        pages: Iterator[Any] | None = None
+    def list(self, prefix: str = "", *, cuts: Sequence[str] = ()) -> Iterator[Object]:
+        def request(folder: str | None, after: str | None) -> Iterator[Any]:  # Any: obstore's ObjectMeta
+            return iter(self._api.list(self._backend, folder, offset=after, chunk_size=self._listing_page))
 
-        def next_page() -> Any:  # Any: obstore's ObjectMeta is a TypedDict of its own
-            nonlocal pages
-            if pages is None:
-                if reached and isinstance(self._backend, LocalStore):  # unordered: there is no place to go on from
-                    raise StoreError(f"{self.uri}/{prefix}: the listing broke off; run the same command again")
-                pages = iter(self._api.list(self._backend, folder or None, offset=reached, chunk_size=self._listing_page))
-            opened, pages = pages, None  # a listing that failed would go on as if it were at its end
-            page = next(opened, None)
-            pages = opened
-            return page
-
-        while (page := self._retry(prefix, next_page)) is not None:
-            for meta in sorted(page, key=lambda meta: meta["path"].encode()):
-                if meta["path"] and (not rest or meta["path"].startswith(prefix)):
-                    yield _object(meta)
-            reached = max([reached or "", *(meta["path"] for meta in page)], key=str.encode)
+        pages = Pages(self.uri, prefix, self._listing_page, ordered=not isinstance(self._backend, LocalStore),
+                      request=request, head=self.head, retry=lambda call: self._retry(prefix, call))  # fmt: skip
+        return pages.objects(cuts)
 
     def delete(self, keys: Iterable[str]) -> None:
         waiting = iter(keys)
@@ -238,16 +217,6 @@ def _absence_is_change(if_match: str | None) -> Iterator[None]:
         if if_match is None or str(error).startswith("bucket "):
             raise
         raise SourceChanged(f"{error}; it was there when it was listed: plan again") from error
-
-
-def _object(meta: Any) -> Object:  # Any: obstore's ObjectMeta is a TypedDict of its own
-    return Object(
-        key=meta["path"],
-        size=meta["size"],
-        etag=meta["e_tag"] or "",
-        modified_ms=int(meta["last_modified"].timestamp() * 1000),
-        version=meta["version"],
-    )
 
 
 _MEMORY: dict[str, MemoryStore] = {}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
 
-pytest_plugins = ["tests.fixtures.opensearch", "tests.fixtures.s3"]
+pytest.register_assert_rewrite("tests.contracts.engine_contract")
+pytest_plugins = ["tests.fixtures.imds", "tests.fixtures.opensearch", "tests.fixtures.s3"]

@@ -14,6 +14,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
+from pipelines.checkpoint import part_key
 from pipelines.digest import canonical_json
 from pipelines.document import Chunk, Document, Position, Span
 from pipelines.errors import BackhaulError, GateRefused, NewerFormat
@@ -21,7 +22,7 @@ from pipelines.identities import Duplicates, SourceOrder, scratch_database
 from pipelines.ledger import Ledger, LimitsSettings
 from pipelines.manifest import Manifest, _create, commit_manifest, read_manifest, read_rows
 from pipelines.partition import Partition, Slice, partition_id
-from pipelines.parts import part_key, part_table, write_part
+from pipelines.parts import encode_part, part_table
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.space import ObservedMaker, RequestedMaker, Space
 from pipelines.store import ObjectStore, open_store
@@ -72,7 +73,9 @@ class Bench:
         vectors = np.array([[float(b) for b in c.text.encode().ljust(4)[:4]] for c in chunks], dtype=np.float32)
         maker = ObservedMaker(MAKER, (), "cpu", 64)
         table: pa.Table = part_table(chunks, vectors)
-        return write_part(self.store, self.plan.run_id, partition, number, table, SPACE, maker).to_json()
+        part, data = encode_part(number, table, SPACE, maker)
+        self.store.put(part_key(self.plan.run_id, partition, number, part.sha256), data)
+        return part.to_json()
 
     @staticmethod
     def _plan(cut: list[list[Chunk]]) -> Plan:

@@ -11,20 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
+from pipelines.checkpoint import Checkpoint, part_key
 from pipelines.document import Chunk, Document, Position, Scalar, Span
 from pipelines.errors import GateRefused, NewerFormat, NotFound
 from pipelines.parts import (
     Part,
     bits_digest,
-    find_part,
-    part_key,
+    encode_part,
     part_table,
     read_columns,
     read_part,
+    recognise_part,
     rows_of,
     vectors_of,
-    write_part,
 )
+from pipelines.receipts import embed_receipts
 from pipelines.space import ObservedMaker, RequestedMaker, Space
 from pipelines.store import ObjectStore, open_store
 
@@ -58,12 +59,17 @@ def store() -> ObjectStore:
 def _write(store: ObjectStore, chunks: list[Chunk] = CHUNKS, *, space: Space = SPACE, number: int = 0,
            bits: float = 0.0) -> Part:  # fmt: skip
     table = part_table(chunks, VECTORS[: len(chunks)] + np.float32(bits))
-    return write_part(store, "r", "p", number, table, space, MAKER)
+    part, data = encode_part(number, table, space, MAKER)
+    assert _checkpoint(store).write(number, data) == part.sha256
+    return part
+
+
+def _checkpoint(store: ObjectStore) -> Checkpoint:
+    return Checkpoint(store, "r", "p", embed_receipts(store, "r"))
 
 
 def _find(store: ObjectStore, chunks: list[Chunk] = CHUNKS, *, space: Space = SPACE, number: int = 0) -> Part | None:
-    keys = [found.key for found in store.list("runs/r/parts/p/")]
-    return find_part(store, "r", "p", number, chunks, keys, space)
+    return _checkpoint(store).find(number, lambda data: recognise_part(data, number, chunks, space))
 
 
 @given(
@@ -78,7 +84,8 @@ def test_any_text_metadata_and_vector_bits_come_back_as_they_were(
     store = open_store("memory://round-trip")
     chunks = [_chunk(number, text, metadata) for number, text in enumerate(texts)]
     vectors = bits[: len(texts)].view(np.float32)  # every float32 there is: -0.0, subnormals, NaNs of any payload
-    part = write_part(store, "r", "p", 0, part_table(chunks, vectors), SPACE, MAKER)
+    part, data = encode_part(0, part_table(chunks, vectors), SPACE, MAKER)
+    _checkpoint(store).write(0, data)
     table = read_part(store, "r", "p", part)
     rows = [{name: value for name, value in row.items() if name != "row_digest"} for row in rows_of(table)]
     assert rows == [chunk.row() for chunk in chunks]

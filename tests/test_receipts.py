@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pipelines.checkpoint import Checkpoint, count_attempts
 from pipelines.errors import NewerFormat, StoreError
-from pipelines.receipts import Attempt, Receipts, count_attempts
+from pipelines.receipts import Receipts, embed_receipts
 from pipelines.store import ObjectStore, open_store
 
 
@@ -43,7 +44,7 @@ def test_a_receipt_of_a_newer_format_is_refused_by_name(store: ObjectStore) -> N
 
 def test_attempts_count_what_was_begun_and_what_was_begun_again(store: ObjectStore) -> None:
     for _ in range(2):
-        attempt = Attempt(store, "r", "embed", "p")
-        attempt.begin_part(0)
-    attempt.begin_part(1)
+        checkpoint = Checkpoint(store, "r", "p", embed_receipts(store, "r"))
+        checkpoint.begin(0)
+    checkpoint.begin(1)
     assert count_attempts(store, "r") == (3, 2)

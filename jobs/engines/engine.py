@@ -6,11 +6,38 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipelines.leases import LeaseSettings
 from pipelines.partition import Partition
 
 S = TypeVar("S")
+
+
+class RaySettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: str | None = Field(
+        None, description="a running cluster, such as auto or ray://head:10001; null: a local one"
+    )
+    cpus_per_worker: float = Field(1.0, ge=0, description="CPUs that each worker reserves")
+    gpus_per_worker: float = Field(0.0, ge=0, description="GPUs that each worker reserves; fractions share one")
+
+
+class SparkSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    master: str | None = Field(None, description="such as spark://host:7077; null: spark-submit's, or this machine")
+    gpus_per_task: float = Field(0.0, ge=0, description="GPUs of an executor that each task takes")
+    conf: dict[str, str] = Field({}, description="further Spark properties")
+
+
+class BatchArraySettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    idle_s: float = Field(
+        120.0, gt=0, description="seconds that a child with nothing to do waits for another's lease to end"
+    )
 
 
 class EngineSettings(BaseModel):
@@ -18,12 +45,32 @@ class EngineSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["local"] = Field("local", description="where partitions run: local (processes of this machine)")
+    name: Literal["local", "ray", "spark", "batch_array"] = Field(
+        "local", description="where partitions run: local (processes of this machine), ray, spark or batch_array"
+    )
     workers: int = Field(1, ge=0, description="worker processes; 0: in this process, which memory:// needs")
     max_attempts: int = Field(3, ge=1, description="workers that may die on one partition before it is given up")
     grace_s: float = Field(
-        30.0, gt=0, description="seconds between a stop signal and killing the workers"
-    )  # from a stop signal to SIGKILL of the workers
+        20.0,
+        gt=0,
+        description="seconds from a stop signal until the part in hand is abandoned; AWS Batch kills after 30",
+    )
+    stop_on_rebalance: bool = Field(True, description="whether EC2's rebalance recommendation stops the workers there")
+    on_demand_after: int = Field(
+        3, ge=1, description="interruptions after which a partition is marked for on-demand capacity"
+    )
+    lease: LeaseSettings = LeaseSettings()
+    ray: RaySettings = RaySettings()
+    spark: SparkSettings = SparkSettings()
+    batch_array: BatchArraySettings = BatchArraySettings()
+
+    @model_validator(mode="after")
+    def _inline_is_local(self) -> EngineSettings:
+        if self.workers == 0 and self.name in ("ray", "spark"):
+            raise ValueError(
+                f"workers: 0 runs in this process, which engine {self.name} does not; set workers, or local"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +94,7 @@ class Work(Protocol[S]):  # type: ignore[misc]  # S stands in the constructor al
     def __init__(self, settings: S) -> None: ...
 
     def __call__(self, partition: Partition) -> dict[str, Any]:
-        """The receipt, as JSON. Raises for a failed partition."""
+        """The receipt, as JSON. Raises for a failed partition; LeaseHeld for one to be handed out again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +115,17 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """One partition in the hands of another invocation, left to it because nothing else was to be done here."""
+
+    partition: Partition
+    message: str
+
+
+Outcome = Done | Failed | Left
+
+
+@dataclass(frozen=True, slots=True)
 class WorkSpec(Generic[S]):
     """All that crosses the wire."""
 
@@ -77,10 +135,10 @@ class WorkSpec(Generic[S]):
 
 class Engine(Protocol):
     def run(self, spec: WorkSpec[S], partitions: Sequence[Partition], *, workers: int | None = None,
-            on_beat: Callable[[Beat], None] = lambda beat: None) -> Iterator[Done | Failed]:  # fmt: skip
+            on_beat: Callable[[Beat], None] = lambda beat: None) -> Iterator[Outcome]:  # fmt: skip
         """One outcome per partition, in the order they end. ``workers`` caps the settings' number.
 
         One failing partition does not stop the others. A worker that dies is replaced and its partition
-        retried, at most ``max_attempts`` times. On SIGINT or SIGTERM the workers are told to stop after the part
+        retried, at most ``max_attempts`` times. A partition that another invocation holds is waited for. On SIGINT or SIGTERM the workers are told to stop after the part
         in hand, and the iterator raises Interrupted. No worker outlives the driver.
         """

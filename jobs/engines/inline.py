@@ -3,44 +3,65 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from multiprocessing.connection import wait
 from typing import Any
 
-from jobs.engines.engine import Beat, Done, Failed, WorkSpec
+from jobs.engines.engine import Beat, Done, EngineSettings, Outcome, WorkSpec
+from jobs.engines.pending import Pending
 from jobs.engines.stop import StopSignals, interrupted
 from jobs.engines.worker import fault_of
-from pipelines.errors import BackhaulError, Interrupted
+from pipelines.errors import BackhaulError, Interrupted, LeaseHeld
 from pipelines.partition import Partition
 
 log = logging.getLogger(__name__)
 
 
-def run_inline(spec: WorkSpec[Any], partitions: Sequence[Partition],
-               on_beat: Callable[[Beat], None]) -> Iterator[Done | Failed]:  # fmt: skip
-    """As ``Engine.run``. The second signal breaks off the part in hand."""
+def run_inline(spec: WorkSpec[Any], partitions: Sequence[Partition], settings: EngineSettings,
+               on_beat: Callable[[Beat], None], *, leave_after_s: float | None = None) -> Iterator[Outcome]:  # fmt: skip
+    """As ``run_here``. The second signal breaks off the part in hand."""
+    pending, ended = Pending(partitions, settings.max_attempts), 0
     with StopSignals(on_second=_break_off) as stop:
         try:
             work = spec.work(spec.settings)
         except Exception as error:
             fault = _logged(error, "the work could not be built")
-            for partition in partitions:
-                yield Failed(partition, fault.cause, fault.message, fault.exit_code, attempts=1)
+            yield from (
+                replace(failed, attempts=1) for failed in pending.give_up(fault.cause, fault.message, fault.exit_code)
+            )
             return
         work.report = lambda beat: on_beat(Beat(beat.rows, beat.tokens))
         work.stopping = lambda: stop.requested
-        for ended, partition in enumerate(partitions):
+        idle_since: float | None = None
+        while pending:
+            if not pending.ready:
+                if leave_after_s is not None and idle_since and time.monotonic() - idle_since > leave_after_s:
+                    yield from pending.leave()
+                    return
+                if wait([stop.wake], pending.wait_s):
+                    stop.drain()
+            if stop.requested:
+                raise interrupted(ended, pending.total)
+            if not pending.ready:
+                continue
+            partition = pending.take()
             try:
-                if stop.requested:
-                    raise Interrupted
-                outcome: Done | Failed = Done(partition, work(partition))
+                outcome: Outcome = Done(partition, work(partition))
+            except LeaseHeld as error:
+                idle_since = idle_since or time.monotonic()
+                pending.hold(partition, error.retry_after_s, str(error))
+                continue
             except (Interrupted, KeyboardInterrupt):
-                raise interrupted(ended, len(partitions)) from None
+                raise interrupted(ended, pending.total) from None
             except Exception as error:
                 fault = _logged(error, f"partition {partition.number} failed")
-                outcome = Failed(partition, fault.cause, fault.message, fault.exit_code, attempts=1)
+                outcome = pending.failed(partition, fault.cause, fault.message, fault.exit_code)
+            ended, idle_since = ended + 1, None
             yield outcome
         if stop.requested:
-            raise interrupted(len(partitions), len(partitions))
+            raise interrupted(ended, pending.total)
 
 
 def _logged(error: Exception, what: str) -> Any:

@@ -9,22 +9,20 @@ from __future__ import annotations
 import logging
 import pickle
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
-from jobs.engines.engine import Beat, Done, EngineSettings, Failed, WorkSpec
+from jobs.engines.engine import Beat, Done, EngineSettings, Failed, Outcome, WorkSpec
 from jobs.engines.inline import run_inline
+from jobs.engines.pending import ADVICE, DIED, Pending
 from jobs.engines.process import WorkerProcess
 from jobs.engines.stop import StopSignals, interrupted
-from jobs.engines.worker import Answer, Fault, Hello, Ready, Receipt, Stop, Stopped
+from jobs.engines.worker import Answer, Fault, Hello, InOtherHands, Ready, Receipt, Stop, Stopped
 from pipelines.partition import Partition
 
 S = TypeVar("S")
 log = logging.getLogger(__name__)
-_DIED = "worker died"
-_ADVICE = "the system's log may say why (memory is the usual cause). Then: backhaul retry CONF"
 
 
 class LocalEngine:
@@ -34,49 +32,59 @@ class LocalEngine:
         self._settings = settings
 
     def run(self, spec: WorkSpec[S], partitions: Sequence[Partition], *, workers: int | None = None,
-            on_beat: Callable[[Beat], None] = lambda beat: None) -> Iterator[Done | Failed]:  # fmt: skip
+            on_beat: Callable[[Beat], None] = lambda beat: None) -> Iterator[Outcome]:  # fmt: skip
         """One outcome per partition. Closing the iterator kills the workers.
 
         Raises:
             Interrupted: told to stop by SIGINT or SIGTERM; what was yielded before is done.
         """
-        count = self._settings.workers if workers is None else min(workers, self._settings.workers)
-        if not partitions:
-            return
-        if count == 0:
-            yield from run_inline(spec, partitions, on_beat)
-            return
-        crew = _Crew(spec, partitions, count, self._settings, on_beat)
-        try:
-            with StopSignals(on_second=crew.kill) as stop:
-                yield from crew.outcomes(stop)
-        finally:
-            crew.disband()
+        return run_here(spec, partitions, self._settings, workers, on_beat)
+
+
+def run_here(spec: WorkSpec[S], partitions: Sequence[Partition], settings: EngineSettings, workers: int | None,
+             on_beat: Callable[[Beat], None], *, leave_after_s: float | None = None) -> Iterator[Outcome]:  # fmt: skip
+    """The partitions in this order on this machine. With ``leave_after_s``, those that others hold are left to
+    them when there was nothing else to do for so long."""
+    count = settings.workers if workers is None else min(workers, settings.workers)
+    if not partitions:
+        return
+    if count == 0:
+        yield from run_inline(spec, partitions, settings, on_beat, leave_after_s=leave_after_s)
+        return
+    crew = _Crew(spec, partitions, count, settings, on_beat, leave_after_s)
+    try:
+        with StopSignals(on_second=crew.kill) as stop:
+            yield from crew.outcomes(stop)
+    finally:
+        crew.disband()
 
 
 class _Crew:
     """The workers of one run, and which partition each has in hand."""
 
     def __init__(self, spec: WorkSpec[Any], partitions: Sequence[Partition], count: int, settings: EngineSettings,
-                 on_beat: Callable[[Beat], None]) -> None:  # fmt: skip
+                 on_beat: Callable[[Beat], None], leave_after_s: float | None) -> None:  # fmt: skip
         self._hello = Hello(pickle.dumps(spec), logging.getLogger().getEffectiveLevel())
-        self._pending = deque(partitions)
-        self._total = len(partitions)
+        self._pending = Pending(partitions, settings.max_attempts)
         self._ended = 0
         self._count = count  # workers wanted; one less for each whose Work could not be built
         self._settings = settings
         self._on_beat = on_beat
+        self._leave_after_s = leave_after_s
+        self._idle_since: float | None = None
         self._workers: list[WorkerProcess] = []
-        self._attempts: Counter[str] = Counter()
         self._stillborn = 0  # workers that died before they were ready, since the last that was
 
-    def outcomes(self, stop: StopSignals) -> Iterator[Done | Failed]:
+    def outcomes(self, stop: StopSignals) -> Iterator[Outcome]:
         while (self._pending or self._busy()) and not stop.requested:
             self._hand_out()
-            yield from self._listen(stop, timeout_s=None)
+            if self._idle_too_long():
+                yield from self._pending.leave()
+                return
+            yield from self._listen(stop, timeout_s=self._pending.wait_s)
         if stop.requested:
             yield from self._finish_parts(stop)
-            raise interrupted(self._ended, self._total)
+            raise interrupted(self._ended, self._pending.total)
 
     def kill(self) -> None:
         for worker in self._workers:
@@ -98,24 +106,30 @@ class _Crew:
 
     def _hand_out(self) -> None:
         idle = [worker for worker in self._workers if worker.partition is None]
-        for _ in range(min(self._count - len(self._workers), len(self._pending) - len(idle))):
+        for _ in range(min(self._count - len(self._workers), self._pending.ready - len(idle))):
             self._workers.append(WorkerProcess(self._hello))
         for worker in idle:
-            if worker.ready and self._pending:
-                worker.partition = self._pending.popleft()
+            if worker.ready and self._pending.ready:
+                worker.partition = self._pending.take()
                 worker.send(worker.partition)
 
-    def _finish_parts(self, stop: StopSignals) -> Iterator[Done | Failed]:
+    def _idle_too_long(self) -> bool:
+        """Whether all that is left has been in other hands, at every asking, for ``leave_after_s``."""
+        if self._leave_after_s is None or self._idle_since is None or self._busy() or self._pending.ready:
+            return False
+        return time.monotonic() - self._idle_since > self._leave_after_s
+
+    def _finish_parts(self, stop: StopSignals) -> Iterator[Outcome]:
         """Let busy workers finish the part in hand, ``grace_s`` at most. Nothing is started or retried."""
         self._pending.clear()
         log.warning("stopping: %d workers finish the part in hand; a second signal kills them", len(self._busy()))
         for worker in self._busy():
-            worker.send(Stop())
-        deadline = time.monotonic() + self._settings.grace_s
+            worker.send(Stop(self._settings.grace_s))
+        deadline = time.monotonic() + self._settings.grace_s + _ABANDON_S
         while self._busy() and (left_s := deadline - time.monotonic()) > 0:
             yield from self._listen(stop, timeout_s=left_s)
 
-    def _listen(self, stop: StopSignals, timeout_s: float | None) -> Iterator[Done | Failed]:
+    def _listen(self, stop: StopSignals, timeout_s: float | None) -> Iterator[Outcome]:
         readable = wait([stop.wake, *(worker.pipe for worker in self._workers)], timeout_s)
         if stop.wake in readable:
             stop.drain()
@@ -131,6 +145,8 @@ class _Crew:
                 worker.ready, self._stillborn = True, 0
             elif isinstance(answer, Stopped):
                 yield from self._replace(worker, stop)
+            elif isinstance(answer, InOtherHands):
+                self._hold(worker, answer)
             elif worker.partition is None:
                 yield from self._do_without(worker, answer)
             else:
@@ -140,10 +156,16 @@ class _Crew:
         partition, worker.partition = worker.partition, None
         assert partition is not None
         self._ended += 1
+        self._idle_since = None
         if isinstance(answer, Receipt):
             return Done(partition, answer.receipt)
-        attempts = self._attempts[partition.id] + 1
-        return Failed(partition, answer.cause, answer.message, answer.exit_code, attempts)
+        return self._pending.failed(partition, answer.cause, answer.message, answer.exit_code)
+
+    def _hold(self, worker: WorkerProcess, answer: InOtherHands) -> None:
+        partition, worker.partition = worker.partition, None
+        assert partition is not None
+        self._idle_since = self._idle_since or time.monotonic()
+        self._pending.hold(partition, answer.retry_after_s, answer.message)
 
     def _replace(self, worker: WorkerProcess, stop: StopSignals) -> Iterator[Failed]:
         """A worker is gone: its partition is next in line again, unless it was its last attempt."""
@@ -153,23 +175,16 @@ class _Crew:
         if partition is None:
             if not worker.ready:
                 yield from self._count_stillborn(end)
-            return
-        self._attempts[partition.id] += 1
-        attempts = self._attempts[partition.id]
-        log.warning("worker died (%s) on partition %d, attempt %d", end, partition.number, attempts)
-        if attempts < self._settings.max_attempts:
-            self._pending.appendleft(partition)
-            return
-        self._ended += 1
-        message = f"partition {partition.number} ({partition.id[:12]}) lost its worker {attempts} times, the last {end}"
-        yield Failed(partition, _DIED, f"{message}; {_ADVICE}", 1, attempts)
+        elif failed := self._pending.died(partition, end):
+            self._ended += 1
+            yield failed
 
     def _count_stillborn(self, end: str) -> Iterator[Failed]:
         self._stillborn += 1
         log.warning("a worker died before it was ready (%s)", end)
         if self._stillborn >= self._settings.max_attempts * self._count:
-            message = f"{self._stillborn} workers in a row died before they were ready, the last {end}; {_ADVICE}"
-            yield from self._give_up(Fault(_DIED, message, 1))
+            message = f"{self._stillborn} workers in a row died before they were ready, the last {end}; {ADVICE}"
+            yield from self._give_up(Fault(DIED, message, 1))
 
     def _do_without(self, worker: WorkerProcess, fault: Receipt | Fault) -> Iterator[Failed]:
         """The Work could not be built: one worker less, and when no other is left, nothing pending can be done."""
@@ -182,12 +197,13 @@ class _Crew:
             yield from self._give_up(fault)
 
     def _give_up(self, fault: Fault) -> Iterator[Failed]:
-        pending, self._pending = [*self._pending], deque()
-        for partition in pending:
-            self._ended += 1
-            attempts = self._attempts[partition.id]
-            yield Failed(partition, fault.cause, fault.message, fault.exit_code, attempts)
+        failures = self._pending.give_up(fault.cause, fault.message, fault.exit_code)
+        self._ended += len(failures)
+        yield from failures
 
     def _part_with(self, worker: WorkerProcess) -> str:
         self._workers.remove(worker)
         return worker.end()
+
+
+_ABANDON_S = 2.0  # after its grace a worker releases its lease and ends by itself, before it is killed

@@ -17,7 +17,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from jobs.engines.engine import Beat, Work, WorkSpec
-from pipelines.errors import BackhaulError, Interrupted
+from jobs.engines.pending import DIED
+from pipelines.errors import BackhaulError, Interrupted, LeaseHeld, WorkerDied
+from pipelines.leased import LeasedWork
 from pipelines.partition import Partition
 
 log = logging.getLogger(__name__)
@@ -48,8 +50,18 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
+class InOtherHands:
+    """Another invocation has the partition."""
+
+    message: str
+    retry_after_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
-    """To the worker: finish the part in hand, then end."""
+    """To the worker: finish the part in hand, ``grace_s`` at most, then end."""
+
+    grace_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +73,13 @@ class Hello:
     log_level: int
 
 
-Answer = Ready | Receipt | Fault | Stopped | Beat
+Answer = Ready | Receipt | Fault | Stopped | InOtherHands | Beat
 
 
 def fault_of(error: BaseException) -> Fault:
     exit_code = error.exit_code if isinstance(error, BackhaulError) else 1
-    return Fault(type(error).__name__, str(error) or repr(error), exit_code)
+    cause = DIED if isinstance(error, WorkerDied) else type(error).__name__
+    return Fault(cause, str(error) or repr(error), exit_code)
 
 
 def main(descriptor: int) -> None:
@@ -86,6 +99,7 @@ class _Worker:
         self.stop = threading.Event()
         self._pipe = pipe
         self._sending = threading.Lock()
+        self._work: Work[Any] | None = None
         # At most one partition is under way, and the end mark behind it.
         self._partitions: queue.Queue[Partition | None] = queue.Queue(2)
 
@@ -95,7 +109,7 @@ class _Worker:
         threading.Thread(target=self._listen, daemon=True).start()
         try:
             spec: WorkSpec[Any] = pickle.loads(hello.spec)  # noqa: S301  # from our own driver's pipe
-            work = spec.work(spec.settings)
+            work = self._work = spec.work(spec.settings)
             work.report = lambda beat: self._send(Beat(beat.rows, beat.tokens))
             work.stopping = self.stop.is_set
         except Exception as error:
@@ -116,6 +130,8 @@ class _Worker:
             return Receipt(work(partition))
         except Interrupted:
             return Stopped()
+        except LeaseHeld as error:
+            return InOtherHands(str(error), error.retry_after_s)
         except BackhaulError as error:
             return fault_of(error)
         except BaseException as error:  # the engine boundary: whatever it is, the driver must hear of it
@@ -126,12 +142,19 @@ class _Worker:
         with self._sending:
             self._pipe.send(answer)
 
+    def _abandon(self) -> None:
+        """The time for the part in hand is over."""
+        if isinstance(self._work, LeasedWork):
+            self._work.abandon()
+        os._exit(Interrupted.exit_code)
+
     def _listen(self) -> None:
         """Take what the driver sends; when the driver is gone, so is this process, whatever the Work is doing."""
         try:
             while (message := self._pipe.recv()) is not None:
                 if isinstance(message, Stop):
                     self.stop.set()
+                    threading.Timer(message.grace_s, self._abandon).start()
                 else:
                     self._partitions.put(message)
             self._partitions.put(None)

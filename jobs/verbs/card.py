@@ -9,9 +9,9 @@ import orjson
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from jobs.session import Session, invocations
+from pipelines.checkpoint import count_attempts
 from pipelines.manifest import read_manifest
 from pipelines.plan.plan import Plan
-from pipelines.receipts import count_attempts
 from pipelines.verify import newest_verification
 
 

@@ -39,7 +39,8 @@ def embed_run(session: Session, plan: Plan, *, only: set[str] | None = None) -> 
         facts: dict[str, Any] = {"workers": settings.engine.workers, "maker": session.maker.to_json()}
         with session.timed("embed", plan.run_id, facts):
             rows = round(plan.estimate["rows"] * len(pending) / len(plan.partitions))
-            done = session.run_partitions("embed", plan, pending, EmbedWork, task, total_rows=rows, estimated=True)
+            done = session.run_partitions("embed", plan, pending, EmbedWork, task, receipts=receipts,
+                                          total_rows=rows, estimated=True)  # fmt: skip
             # What was embedded: tokens that the model's limit cut off cost nothing and count for nothing.
             facts["tokens"] = sum(r["ledger"]["tokens"] - r["ledger"]["truncated_tokens"] for r in done)
             facts["rows"] = sum(receipt["rows"] for receipt in done)

@@ -37,7 +37,7 @@ def load_run(session: Session, plan: Plan, manifest: Manifest, *, only: set[str]
             wanted = {partition.id for partition in pending}
             rows = sum(entry.rows for entry in manifest.entries if entry.partition in wanted)
             session.run_partitions("load", plan, pending, LoadWork, load_task(session, generation),
-                                   workers=target.max_writers, total_rows=rows)  # fmt: skip
+                                   receipts=receipts, workers=target.max_writers, total_rows=rows)  # fmt: skip
             if receipts.committed() != {partition.id for partition in plan.partitions}:
                 return generation  # restricted by ``only``: the rest is still to come
             target.finish_load(generation.name)

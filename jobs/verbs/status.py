@@ -9,11 +9,12 @@ import orjson
 
 from jobs.session import Session
 from jobs.verbs.embed import read_receipts
+from pipelines.checkpoint import count_attempts
 from pipelines.errors import SettingsError, TargetError
 from pipelines.load import loads_finished
 from pipelines.manifest import read_manifest
 from pipelines.plan.plan import Plan
-from pipelines.receipts import count_attempts, embed_receipts, load_receipts
+from pipelines.receipts import embed_receipts, load_receipts
 from pipelines.rejects import CAUSES, read_rejects
 from pipelines.verify import newest_verification
 

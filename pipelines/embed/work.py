@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from pipelines.checkpoint import Checkpoint
 from pipelines.document import Chunk
 from pipelines.embed.ahead import ahead
 from pipelines.embed.backends import open_embedder, open_tokenizer
@@ -18,11 +20,11 @@ from pipelines.embed.settings import EmbedSettings
 from pipelines.errors import GateRefused, Interrupted
 from pipelines.ledger import Ledger, LimitsSettings
 from pipelines.partition import Partition
-from pipelines.parts import Part, find_part, part_key, part_table, write_part
+from pipelines.parts import Part, encode_part, part_table, recognise_part
 from pipelines.plan.listing import open_source
 from pipelines.read.documents import read_documents
 from pipelines.read.reader import SourceSettings
-from pipelines.receipts import Attempt, embed_receipts
+from pipelines.receipts import embed_receipts
 from pipelines.rejects import Reject, Rejects
 from pipelines.space import Space
 from pipelines.split.documents import split_documents
@@ -50,10 +52,11 @@ class EmbedTask(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class PartDone:
-    """A beat: one part written, or found from an earlier attempt."""
+    """A beat: one part written, or (``resumed``) found from an earlier attempt."""
 
     rows: int
     tokens: int
+    resumed: bool = False
 
 
 class EmbedWork:
@@ -77,26 +80,25 @@ class EmbedWork:
         documents = read_documents(self._source, partition, self._task.source, rejects)
         chunks = split_documents(documents, self._splitter, self._task.split, self._tokenizer,
                                  self._space.max_tokens, ledger, rejects)  # fmt: skip
-        found = [o.key for o in self._store.list(f"runs/{self._task.run_id}/parts/{partition.id}/")]
-        attempt = Attempt(self._store, self._task.run_id, "embed", partition.id)
+        checkpoint = Checkpoint(self._store, self._task.run_id, partition.id, self._receipts)
         parts: list[Part] = []
         for number, rows in enumerate(ahead(_batched(chunks, self._task.embed.rows_per_part), _PARTS_AHEAD)):
             if self.stopping():
                 raise Interrupted(f"partition {partition.id} stopped before part {number}")
-            parts.append(self._find_or_write(partition, number, rows, found, attempt, ledger, rejects))
-            self.report(PartDone(parts[-1].rows, sum(min(chunk.tokens, self._space.max_tokens) for chunk in rows)))
-        return self._commit(partition, parts, ledger, rejects)
+            earlier = checkpoint.find(number, partial(recognise_part, number=number, chunks=rows, space=self._space))
+            parts.append(earlier or self._make(partition, number, rows, checkpoint, ledger, rejects))
+            tokens = sum(min(chunk.tokens, self._space.max_tokens) for chunk in rows)
+            self.report(PartDone(parts[-1].rows, tokens, resumed=earlier is not None))
+        return self._commit(partition, parts, checkpoint, ledger, rejects)
 
-    def _find_or_write(self, partition: Partition, number: int, rows: Sequence[Chunk], found: Sequence[str],
-                       attempt: Attempt, ledger: Ledger, rejects: Rejects) -> Part:  # fmt: skip
-        if earlier := find_part(self._store, self._task.run_id, partition.id, number, rows, found, self._space):
-            return earlier
-        attempt.begin_part(number)
+    def _make(self, partition: Partition, number: int, rows: Sequence[Chunk], checkpoint: Checkpoint,
+              ledger: Ledger, rejects: Rejects) -> Part:  # fmt: skip
+        checkpoint.begin(number)
         vectors = self._embedder.embed([chunk.input for chunk in rows], "document")
         table = part_table(*self._only_sound(partition, rows, vectors, ledger, rejects))
-        return write_part(
-            self._store, self._task.run_id, partition.id, number, table, self._space, self._embedder.maker
-        )
+        part, data = encode_part(number, table, self._space, self._embedder.maker)
+        checkpoint.write(number, data)
+        return part
 
     def _only_sound(self, partition: Partition, rows: Sequence[Chunk], vectors: Vectors,
                     ledger: Ledger, rejects: Rejects) -> tuple[Sequence[Chunk], Vectors]:  # fmt: skip
@@ -123,7 +125,8 @@ class EmbedWork:
             )
         return [rows[i] for i in np.flatnonzero(sound).tolist()], vectors[sound]
 
-    def _commit(self, partition: Partition, parts: Sequence[Part], ledger: Ledger, rejects: Rejects) -> dict[str, Any]:
+    def _commit(self, partition: Partition, parts: Sequence[Part], checkpoint: Checkpoint,
+                ledger: Ledger, rejects: Rejects) -> dict[str, Any]:  # fmt: skip
         file = rejects.write(self._store, self._task.run_id, "embed", partition.id)
         receipt = {
             "stage": "embed",
@@ -134,10 +137,7 @@ class EmbedWork:
             "rejects": {"file": file, "counts": dict(rejects.counts)},
             "ledger": ledger.to_json(),
         }
-        named = [part_key(self._task.run_id, partition.id, part.number, part.sha256) for part in parts]
-        if file:
-            named.append(f"runs/{self._task.run_id}/{file}")
-        return self._receipts.commit(partition.id, receipt, must_exist=named)
+        return checkpoint.commit(receipt, [(part.number, part.sha256) for part in parts], file)
 
 
 def _batched(chunks: Iterator[Chunk], size: int) -> Iterator[list[Chunk]]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from pipelines.receipts import count_attempts
+from pipelines.checkpoint import count_attempts
 from pipelines.store import open_store
 from tests.e2e.command import COMMAND, backhaul, backhaul_here, environment, worker_processes
 from tests.e2e.corpora import write_conf, write_corpus

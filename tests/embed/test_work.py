@@ -11,11 +11,11 @@ import pytest
 from jobs.session import Session
 from jobs.settings import Settings
 from jobs.verbs.plan import plan_corpus
+from pipelines.checkpoint import count_attempts
 from pipelines.embed.embedder import Embedder, Role, Vectors
 from pipelines.embed.work import EmbedTask, EmbedWork
 from pipelines.errors import GateRefused, Interrupted, SpaceMismatch
 from pipelines.partition import Partition
-from pipelines.receipts import count_attempts
 from pipelines.store import open_store
 from tests.e2e.corpora import write_corpus
 

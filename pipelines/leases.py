@@ -1,0 +1,255 @@
+"""Leases: who has a partition in hand, so that two workers do not pay for it twice.
+
+An optimisation alone: correctness rests on receipts. A takeover creates the next epoch; only its owner writes
+an epoch again. Knows no stage and no engine.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+import psutil
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.clock import SYSTEM, Clock
+from pipelines.digest import FORMAT, canonical_json
+from pipelines.errors import LeaseHeld, NotFound, StoreError
+from pipelines.store import Created, Store
+
+log = logging.getLogger(__name__)
+End = Literal["done", "failed", "interrupted", "cleared"]
+_LOOK_AGAIN_S = 5.0  # how often somebody who waits for a lease looks: its owner may be done long before it ends
+_RACES = 20
+
+
+class LeaseSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ttl_s: float = Field(60.0, gt=0, description="seconds without a sign after which a worker is taken for dead")
+    max_skew_s: float = Field(10.0, ge=0, description="by how much the clocks of two machines may differ")
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """``invocation`` is one driver with all its workers, or one array child. ``host`` is a boot of a machine and a
+    process namespace in it: there, and only there, ``pid`` and ``started`` tell whether the owner lives."""
+
+    invocation: str
+    host: str
+    name: str
+    pid: int
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One holder's time with a partition, as stored. ``ended`` None and not renewed: it died without a word.
+
+    ``deaths`` counts holders before this one that died in a row without finishing anything; ``interruptions`` all
+    holders before it that died or were interrupted, since the last clearing.
+    """
+
+    number: int
+    owner: Owner
+    taken_ms: int
+    renewed_ms: int
+    expires_ms: int
+    ended: End | None = None
+    progressed: bool = False
+    deaths: int = 0
+    interruptions: int = 0
+    token: str = ""  # two takers never write the same bytes
+
+
+class Lease:
+    """A partition in our hand. ``lost`` once another invocation has taken it over."""
+
+    def __init__(self, leases: Leases, partition_id: str, epoch: Epoch) -> None:
+        self._leases = leases
+        self.partition_id = partition_id
+        self.epoch = epoch
+        self.lost = False
+
+    def renew(self) -> None:
+        """Say that we live, unless somebody took over. A store that does not answer is no reason to stop."""
+        try:
+            after = self._leases.read(self.partition_id, self.epoch.number + 1)
+            self.lost = self.lost or (after is not None and after.owner.invocation != self.epoch.owner.invocation)
+            if not self.lost and self.epoch.ended is None:
+                self._write(self.epoch)
+        except StoreError as error:
+            log.warning("lease of partition %s was not renewed: %s", self.partition_id[:12], error)
+
+    def progress(self) -> None:
+        """Something was finished. Written at once where a holder before us died, to tell a poisonous partition
+        from bad luck; else with the next renewal."""
+        if not self.epoch.progressed:
+            self.epoch = replace(self.epoch, progressed=True)
+            if self.epoch.deaths:
+                self.renew()
+
+    def end(self, how: End) -> None:
+        try:
+            if self.epoch.ended is None:
+                self._write(replace(self.epoch, ended=how))
+        except StoreError as error:
+            log.warning("lease of partition %s was not released, it ends by itself: %s", self.partition_id[:12], error)
+
+    def _write(self, epoch: Epoch) -> None:
+        self.epoch = self._leases.dated(epoch)
+        self._leases.write(self.partition_id, self.epoch)
+
+
+class Leases:
+    """The leases of one stage under ``folder`` (relative to the root)."""
+
+    def __init__(self, store: Store, folder: str, owner: Owner, settings: LeaseSettings, clock: Clock = SYSTEM) -> None:
+        self._store = store
+        self._folder = folder
+        self._owner = owner
+        self._settings = settings
+        self._clock = clock
+        self._seen: dict[str, tuple[Epoch, float]] = {}  # what we wait for, and since when it has not changed
+
+    @property
+    def renew_every_s(self) -> float:
+        return self._settings.ttl_s / 3
+
+    def take(self, partition_id: str) -> Lease:
+        """The partition for us alone, as far as a lease can say so.
+
+        Raises:
+            LeaseHeld: another invocation has it and gave a sign of life; look again after ``retry_after_s``.
+        """
+        before: Epoch | None = None
+        for _ in range(_RACES):
+            mine = self._next(before)
+            if self._create(partition_id, mine):
+                self._seen.pop(partition_id, None)
+                return Lease(self, partition_id, mine)
+            before = self.newest(partition_id)
+            if before is not None and (left_s := self._held_for_s(partition_id, before)) > 0:
+                raise LeaseHeld(
+                    f"partition {partition_id[:12]} is in the hands of {before.owner.name} (process {before.owner.pid})",
+                    retry_after_s=min(left_s, _LOOK_AGAIN_S),
+                )
+        raise LeaseHeld(f"partition {partition_id[:12]} is taken by others again and again", retry_after_s=1.0)
+
+    def clear(self, partition_id: str) -> None:
+        """Forget what became of former holders, so that the partition has all its attempts again."""
+        if before := self.newest(partition_id):
+            self._create(partition_id, replace(self._next(before), ended="cleared", deaths=0, interruptions=0))
+
+    def newest(self, partition_id: str) -> Epoch | None:
+        numbers = [_number(found.key) for found in self._store.list(f"{self._folder}/{partition_id}/")]
+        return self.read(partition_id, max(numbers)) if numbers else None
+
+    def read(self, partition_id: str, number: int) -> Epoch | None:
+        try:
+            return parse_epoch(self._store.get(self._key(partition_id, number)))
+        except NotFound:
+            return None
+
+    def write(self, partition_id: str, epoch: Epoch) -> None:
+        self._store.put(self._key(partition_id, epoch.number), _spell(epoch))
+
+    def dated(self, epoch: Epoch) -> Epoch:
+        now = self._now_ms()
+        return replace(epoch, renewed_ms=now, expires_ms=now + round(self._settings.ttl_s * 1000))
+
+    def _create(self, partition_id: str, epoch: Epoch) -> bool:
+        return self._store.create(self._key(partition_id, epoch.number), _spell(epoch)) is Created.WON
+
+    def _next(self, before: Epoch | None) -> Epoch:
+        now = self._now_ms()
+        mine = Epoch(1, self._owner, now, now, now + round(self._settings.ttl_s * 1000), token=uuid.uuid4().hex)
+        if before is None:
+            return mine
+        died = before.ended is None
+        deaths = before.deaths if before.ended == "interrupted" else 0
+        if died:
+            deaths = 1 if before.progressed else before.deaths + 1
+        lost = before.interruptions + (died or before.ended == "interrupted")
+        return replace(mine, number=before.number + 1, deaths=deaths, interruptions=lost)
+
+    def _held_for_s(self, partition_id: str, epoch: Epoch) -> float:
+        """Seconds until the epoch can be taken over, 0 when it can be now.
+
+        Its own word on when it expires holds within the stated skew. Beside it, an epoch that we saw unchanged for a
+        whole ttl of our own clock was not renewed by anybody, whatever its clock says.
+        """
+        if epoch.ended or epoch.owner.invocation == self._owner.invocation or _is_dead(epoch.owner, self._owner.host):
+            return 0.0
+        seen, since = self._seen.get(partition_id, (None, 0.0))
+        if seen != epoch:
+            since = self._clock.monotonic()
+            self._seen[partition_id] = (epoch, since)
+        by_its_word = epoch.expires_ms / 1000 + self._settings.max_skew_s - self._clock.time()
+        by_our_watch = since + self._settings.ttl_s - self._clock.monotonic()
+        return max(0.0, min(by_its_word, by_our_watch))
+
+    def _now_ms(self) -> int:
+        return round(self._clock.time() * 1000)
+
+    def _key(self, partition_id: str, number: int) -> str:
+        return f"{self._folder}/{partition_id}/{number:06d}.json"
+
+
+def newest_epochs(store: Store, folder: str) -> Iterable[tuple[str, Epoch]]:
+    """(partition id, newest epoch) of every partition that has a lease beneath ``folder``."""
+    newest: dict[str, str] = {}
+    for found in store.list(f"{folder}/"):
+        partition_id = found.key.split("/")[-2]
+        newest[partition_id] = max(newest.get(partition_id, ""), found.key)
+    for partition_id, key in newest.items():
+        yield partition_id, parse_epoch(store.get(key))
+
+
+def parse_epoch(data: bytes) -> Epoch:
+    value: dict[str, Any] = orjson.loads(data)
+    value.pop("format")
+    return Epoch(**{**value, "owner": Owner(**value["owner"])})
+
+
+def this_owner(invocation: str) -> Owner:
+    host, started = _this_host(), psutil.Process().create_time()
+    return Owner(invocation, host, socket.gethostname(), os.getpid(), started)
+
+
+@cache
+def _this_host() -> str:
+    """A boot of this machine and the process namespace; something of our own where these cannot be told."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return f"{socket.gethostname()}/{uuid.uuid4().hex}"
+
+
+def _is_dead(owner: Owner, our_host: str) -> bool:
+    if owner.host != our_host:
+        return False
+    try:
+        process = psutil.Process(owner.pid)
+        return process.create_time() != owner.started or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False
+
+
+def _number(key: str) -> int:
+    return int(key.rpartition("/")[2].removesuffix(".json"))
+
+
+def _spell(epoch: Epoch) -> bytes:
+    return canonical_json({"format": FORMAT, **asdict(epoch)})
