@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from jobs.engines.backends import open_engine
-from jobs.engines.engine import Done, Engine, Failed, Left, Work, WorkSpec
+from jobs.engines.engine import Beat, Done, Engine, Failed, Left, Work, WorkSpec
 from jobs.progress import Progress
 from jobs.settings import Settings
 from pipelines.digest import canonical_json, digest_of
@@ -140,8 +140,9 @@ class Session:
             print(text, file=sys.stderr, flush=True)
 
     def run_partitions(self, stage: str, plan: Plan, pending: Sequence[Partition], work: type[Work[Any]], task: Any,
-                       *, receipts: Receipts | None = None, workers: int | None = None,
-                       total_rows: int | None = None, estimated: bool = False) -> list[dict[str, Any]]:  # fmt: skip
+                       *, receipts: Receipts | None = None, workers: int | None = None, total_rows: int | None = None,
+                       estimated: bool = False, on_beat: Callable[[Beat], None] = lambda beat: None,
+                       ) -> list[dict[str, Any]]:  # fmt: skip
         """Run a Work over pending partitions with progress; receipts in the order they ended. Where its ``receipts``
         are given, each partition is done under its lease, so that two invocations share the work.
 
@@ -153,7 +154,12 @@ class Session:
         finished, failures = [], []
         done = len(plan.partitions) - len(pending)
         with Progress(stage, len(plan.partitions), done, total_rows, estimated=estimated, quiet=self.quiet) as progress:
-            outcomes = self.engine.run(spec, pending, workers=workers, on_beat=progress.beat)
+
+            def beat(beat: Beat) -> None:
+                on_beat(beat)
+                progress.beat(beat)
+
+            outcomes = self.engine.run(spec, pending, workers=workers, on_beat=beat)
             for outcome in outcomes:
                 if isinstance(outcome, Left):
                     continue
@@ -179,12 +185,15 @@ class Session:
 
     @contextmanager
     def timed(self, stage: str, run_id: str, facts: dict[str, Any]) -> Iterator[None]:
-        """Keep the seconds of one invocation's stage under ``attempts/``, where facts that differ belong."""
+        """Keep the seconds of one invocation's stage under ``attempts/``, where facts that differ belong; however it
+        ends, they were paid for."""
         began, at_ms = time.monotonic(), int(time.time() * 1000)
-        yield
-        record = {"stage": stage, "seconds": round(time.monotonic() - began, 3), "at_ms": at_ms, **facts}
-        key = f"runs/{run_id}/attempts/driver/{at_ms:013d}-{uuid.uuid4().hex[:8]}.json"
-        self.store.put(key, canonical_json(record))
+        try:
+            yield
+        finally:
+            record = {"stage": stage, "seconds": round(time.monotonic() - began, 3), "at_ms": at_ms, **facts}
+            key = f"runs/{run_id}/attempts/driver/{at_ms:013d}-{uuid.uuid4().hex[:8]}.json"
+            self.store.put(key, canonical_json(record))
 
     def _record_failure(self, run_id: str, stage: str, failed: Failed) -> None:
         record = {"stage": stage, "partition": failed.partition.id, "cause": failed.cause,

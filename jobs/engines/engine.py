@@ -75,10 +75,17 @@ class EngineSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A sign of progress from inside a partition: rows and tokens done since the last beat."""
+    """A sign of progress from inside a partition: rows and tokens done since the last beat; ``resumed`` when an
+    earlier attempt had done them."""
 
     rows: int
     tokens: int
+    resumed: bool = False
+
+    @classmethod
+    def of(cls, report: Any) -> Beat:
+        """What a Work reported; pipelines does not know this class."""
+        return cls(report.rows, report.tokens, getattr(report, "resumed", False))
 
 
 class Work(Protocol[S]):  # type: ignore[misc]  # S stands in the constructor alone

@@ -32,7 +32,7 @@ def run_inline(spec: WorkSpec[Any], partitions: Sequence[Partition], settings: E
                 replace(failed, attempts=1) for failed in pending.give_up(fault.cause, fault.message, fault.exit_code)
             )
             return
-        work.report = lambda beat: on_beat(Beat(beat.rows, beat.tokens))
+        work.report = lambda beat: on_beat(Beat.of(beat))
         work.stopping = lambda: stop.requested
         idle_since: float | None = None
         while pending:
@@ -43,7 +43,7 @@ def run_inline(spec: WorkSpec[Any], partitions: Sequence[Partition], settings: E
                 if wait([stop.wake], pending.wait_s):
                     stop.drain()
             if stop.requested:
-                raise interrupted(ended, pending.total)
+                raise interrupted(ended, pending.total, stop.notice)
             if not pending.ready:
                 continue
             partition = pending.take()
@@ -54,14 +54,14 @@ def run_inline(spec: WorkSpec[Any], partitions: Sequence[Partition], settings: E
                 pending.hold(partition, error.retry_after_s, str(error))
                 continue
             except (Interrupted, KeyboardInterrupt):
-                raise interrupted(ended, pending.total) from None
+                raise interrupted(ended, pending.total, stop.notice) from None
             except Exception as error:
                 fault = _logged(error, f"partition {partition.number} failed")
                 outcome = pending.failed(partition, fault.cause, fault.message, fault.exit_code)
             ended, idle_since = ended + 1, None
             yield outcome
         if stop.requested:
-            raise interrupted(ended, pending.total)
+            raise interrupted(ended, pending.total, stop.notice)
 
 
 def _logged(error: Exception, what: str) -> Any:

@@ -110,7 +110,7 @@ class _Worker:
         try:
             spec: WorkSpec[Any] = pickle.loads(hello.spec)  # noqa: S301  # from our own driver's pipe
             work = self._work = spec.work(spec.settings)
-            work.report = lambda beat: self._send(Beat(beat.rows, beat.tokens))
+            work.report = lambda beat: self._send(Beat.of(beat))
             work.stopping = self.stop.is_set
         except Exception as error:
             if not isinstance(error, BackhaulError):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from jobs.engines.engine import Beat
 from jobs.session import Session
 from pipelines.embed.work import EmbedTask, EmbedWork
 from pipelines.manifest import Manifest, commit_manifest, read_manifest
@@ -30,21 +31,24 @@ def embed_run(session: Session, plan: Plan, *, only: set[str] | None = None) -> 
         return manifest
     settings = session.settings
     receipts = embed_receipts(session.store, plan.run_id)
-    committed = receipts.committed()
-    pending = [p for p in plan.partitions if p.id not in committed and (only is None or p.id in only)]
+    pending = plan.partitions.pending(receipts.committed(), only)
     if pending:
         task = EmbedTask(root=settings.root, storage=settings.storage, source=settings.source, split=settings.split,
                          embed=settings.embed, limits=settings.limits, run_id=plan.run_id,
                          space=plan.space.to_json())  # fmt: skip
-        facts: dict[str, Any] = {"workers": settings.engine.workers, "maker": session.maker.to_json()}
+        facts: dict[str, Any] = {"workers": settings.engine.workers, "maker": session.maker.to_json(),
+                                 "tokens": 0, "rows": 0}  # fmt: skip
+
+        def count(beat: Beat) -> None:  # what was found of earlier attempts, or made by another driver, cost nothing
+            if not beat.resumed:
+                facts["tokens"] += beat.tokens
+                facts["rows"] += beat.rows
+
         with session.timed("embed", plan.run_id, facts):
             rows = round(plan.estimate["rows"] * len(pending) / len(plan.partitions))
-            done = session.run_partitions("embed", plan, pending, EmbedWork, task, receipts=receipts,
-                                          total_rows=rows, estimated=True)  # fmt: skip
-            # What was embedded: tokens that the model's limit cut off cost nothing and count for nothing.
-            facts["tokens"] = sum(r["ledger"]["tokens"] - r["ledger"]["truncated_tokens"] for r in done)
-            facts["rows"] = sum(receipt["rows"] for receipt in done)
-    if only is not None and receipts.committed() != {p.id for p in plan.partitions}:
+            session.run_partitions("embed", plan, pending, EmbedWork, task, receipts=receipts,
+                                   total_rows=rows, estimated=True, on_beat=count)  # fmt: skip
+    if only is not None and plan.partitions.pending(receipts.committed()):
         return None
     return commit_manifest(session.store, plan, read_receipts(session, plan),
                            on_duplicate=settings.source.on_duplicate, limits=settings.limits)  # fmt: skip
@@ -54,6 +58,6 @@ def read_receipts(session: Session, plan: Plan) -> Mapping[str, dict[str, Any]]:
     """Every committed embed receipt of the run, by partition id."""
     receipts = embed_receipts(session.store, plan.run_id)
     committed = receipts.committed()
-    ids = [p.id for p in plan.partitions if p.id in committed]
+    ids = [one for one in plan.partitions.ids if one in committed]
     with ThreadPoolExecutor(_READERS) as pool:
         return {i: receipt for i, receipt in zip(ids, pool.map(receipts.find, ids), strict=True) if receipt}
