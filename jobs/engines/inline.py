@@ -23,7 +23,7 @@ def run_inline(spec: WorkSpec[Any], partitions: Sequence[Partition], settings: E
                on_beat: Callable[[Beat], None], *, leave_after_s: float | None = None) -> Iterator[Outcome]:  # fmt: skip
     """As ``run_here``. The second signal breaks off the part in hand."""
     pending, ended = Pending(partitions, settings.max_attempts), 0
-    with StopSignals(on_second=_break_off) as stop:
+    with StopSignals(on_second=_break_off, stop_on_rebalance=settings.stop_on_rebalance) as stop:
         try:
             work = spec.work(spec.settings)
         except Exception as error:

@@ -53,7 +53,7 @@ def run_here(spec: WorkSpec[S], partitions: Sequence[Partition], settings: Engin
         return
     crew = _Crew(spec, partitions, count, settings, on_beat, leave_after_s)
     try:
-        with StopSignals(on_second=crew.kill) as stop:
+        with StopSignals(on_second=crew.kill, stop_on_rebalance=settings.stop_on_rebalance) as stop:
             yield from crew.outcomes(stop)
     finally:
         crew.disband()
@@ -84,7 +84,7 @@ class _Crew:
             yield from self._listen(stop, timeout_s=self._pending.wait_s)
         if stop.requested:
             yield from self._finish_parts(stop)
-            raise interrupted(self._ended, self._pending.total)
+            raise interrupted(self._ended, self._pending.total, stop.notice)
 
     def kill(self) -> None:
         for worker in self._workers:
@@ -122,10 +122,11 @@ class _Crew:
     def _finish_parts(self, stop: StopSignals) -> Iterator[Outcome]:
         """Let busy workers finish the part in hand, ``grace_s`` at most. Nothing is started or retried."""
         self._pending.clear()
+        grace_s = stop.grace_s(self._settings.grace_s)
         log.warning("stopping: %d workers finish the part in hand; a second signal kills them", len(self._busy()))
         for worker in self._busy():
-            worker.send(Stop(self._settings.grace_s))
-        deadline = time.monotonic() + self._settings.grace_s + _ABANDON_S
+            worker.send(Stop(grace_s))
+        deadline = time.monotonic() + grace_s + _ABANDON_S
         while self._busy() and (left_s := deadline - time.monotonic()) > 0:
             yield from self._listen(stop, timeout_s=left_s)
 

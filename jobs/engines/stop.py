@@ -1,4 +1,5 @@
-"""SIGINT and SIGTERM while an engine runs: the first asks to stop, the second kills. Knows no processes."""
+"""What asks a running engine to stop: SIGINT, SIGTERM, and notices that this machine goes away. The first of them asks
+to stop, a second signal kills. Knows no processes."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from multiprocessing.connection import Pipe
 from types import FrameType, TracebackType
 from typing import Any
 
+from jobs.engines.notice import Notice, SpotWatch
 from pipelines.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -18,21 +20,30 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 class StopSignals:
     """Handlers are set in the main thread alone, and the former ones return when the block ends. Elsewhere
-    nothing is ever requested: whoever runs an engine in a thread ends it by closing its iterator.
+    no signal is ever seen: whoever runs an engine in a thread ends it by closing its iterator. Notices reach it
+    in any thread; they ask once, as the first signal does, and never count as the second.
 
-    ``wake`` becomes readable when a signal came, so that a wait on pipes ends at once.
+    ``wake`` becomes readable when a signal or a notice came, so that a wait on pipes ends at once. ``notice`` is
+    what asked first.
     """
 
-    def __init__(self, on_second: Callable[[], None]) -> None:
+    def __init__(self, on_second: Callable[[], None], *, watch: bool = True, stop_on_rebalance: bool = True) -> None:
         self.requested = False
+        self.notice: Notice | None = None
         self.wake, self._wake_end = Pipe(duplex=False)
         os.set_blocking(self._wake_end.fileno(), False)
         self._on_second = on_second
+        self._signalled = False
         self._former: dict[int, Any] = {}  # Any: what signal.signal takes and gives
+        self._watch = SpotWatch(self.tell, rebalance=stop_on_rebalance) if watch else contextlib.nullcontext()
+        # Between a notice and the end of the block; the handler takes no lock. Re-entrant, because a forgotten
+        # iterator may be collected, and so end its block, while the same thread tells of a notice.
+        self._ending = threading.RLock()
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             self._former = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self._watch.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
@@ -40,23 +51,43 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():  # a forgotten iterator may be collected elsewhere
             for number, former in self._former.items():
                 signal.signal(number, former)
-        self.wake.close()
-        self._wake_end.close()
+        self._watch.__exit__(kind, error, trace)
+        with self._ending:
+            self.wake.close()
+            self._wake_end.close()
+
+    def tell(self, notice: Notice) -> None:
+        """Ask to stop, from any thread. After the block has ended nobody listens."""
+        with self._ending:
+            if not self._wake_end.closed:
+                self._ask(notice)
+
+    def grace_s(self, wanted_s: float) -> float:
+        """How long the part in hand may take: no longer than half of the time that the notice leaves, so that the
+        other half is there to abandon it, release its lease and exit."""
+        left_s = self.notice.deadline_s if self.notice else None
+        return wanted_s if left_s is None else min(wanted_s, left_s / 2)
 
     def drain(self) -> None:
-        """After ``wake`` was readable: it will be again at the next signal only."""
+        """After ``wake`` was readable: it will be again at the next signal or notice only."""
         os.read(self.wake.fileno(), 64)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again, self.requested = self.requested, True
-        with contextlib.suppress(BlockingIOError):  # full of signals: readable all the same
-            os.write(self._wake_end.fileno(), b"\0")
+        again, self._signalled = self._signalled, True
+        self._ask(Notice("signal", signal.Signals(number).name))
         if again:
             self._on_second()
 
+    def _ask(self, notice: Notice) -> None:
+        self.notice = self.notice or notice
+        self.requested = True
+        with contextlib.suppress(OSError):  # full of signals, thus readable all the same; or closed in this moment
+            os.write(self._wake_end.fileno(), b"\0")
 
-def interrupted(ended: int, total: int) -> Interrupted:
+
+def interrupted(ended: int, total: int, notice: Notice | None = None) -> Interrupted:
+    why = f" ({notice.detail})" if notice else ""
     return Interrupted(
-        f"interrupted: {ended} of {total} partitions ended; the parts written of the others are kept. "
+        f"interrupted: {ended} of {total} partitions ended{why}; the parts written of the others are kept. "
         "Run the same command again to resume."
     )
