@@ -5,10 +5,12 @@ Nothing in a receipt differs between attempts; what does goes to ``attempts/``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pipelines.digest import FORMAT, canonical_json, check_format, parse_json
 from pipelines.errors import NotFound, StoreError
+from pipelines.pages import hex_cuts
 from pipelines.store import Created, Store
 
 
@@ -36,9 +38,14 @@ class Receipts:
 
     def committed(self) -> set[str]:
         """Partition ids that have a receipt."""
+        return {partition_id for partition_id, _ in self.listed()}
+
+    def listed(self) -> Iterator[tuple[str, int]]:
+        """(partition id, when it was committed in ms since 1970) of every receipt, in any order."""
         start, end = len(self.folder) + 1, len(".json")
-        return {found.key[start:-end] for found in self._store.list(f"{self.folder}/")
-                if found.key.endswith(".json") and "/" not in found.key[start:]}  # fmt: skip
+        for found in self._store.list(f"{self.folder}/", cuts=hex_cuts(self.folder)):
+            if found.key.endswith(".json") and "/" not in found.key[start:]:
+                yield found.key[start:-end], found.modified_ms
 
     def commit(self, partition_id: str, receipt: dict[str, Any], *, must_exist: list[str]) -> dict[str, Any]:
         """Create the receipt after seeing that every object it names exists. The winner's receipt is returned:

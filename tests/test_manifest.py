@@ -82,7 +82,7 @@ class Bench:
         partitions = []
         for number, chunks in enumerate(cut):
             places = sorted({(c.document.position.key, c.document.position.offset) for c in chunks})
-            slices = tuple(Slice(key, f"etag-{key}", 1000, offset) for key, offset in places)
+            slices = tuple(Slice(key, f"etag-{key}", 1000, offset) for key, offset in places or [("empty", 0)])
             partitions.append(Partition(partition_id((("n", str(number)),), slices), number, (), slices))
         return make_plan(deciding={"d": 1}, space=SPACE, maker=MAKER, listing="l", partitions=partitions,
                          estimate={}, notes=())  # fmt: skip

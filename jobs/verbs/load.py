@@ -27,18 +27,17 @@ def load_run(session: Session, plan: Plan, manifest: Manifest, *, only: set[str]
     meta = Meta(settings.corpus, plan.run_id, manifest.space, settings.source.fields.metadata)
     generation = target.create(session.generation_name(plan.run_id), meta, plan.space.dimensions)
     receipts = load_receipts(session.store, plan.run_id, generation.name, generation.uuid)
-    committed = receipts.committed()
-    pending = [p for p in plan.partitions if p.id not in committed and (only is None or p.id in only)]
+    pending = plan.partitions.pending(receipts.committed(), only)
     if not pending and loads_finished(session.store, receipts):
         session.say(f"load: {generation.name} holds {generation.rows} rows already; nothing to load")
     else:
         with session.timed("load", plan.run_id, {"rows": manifest.rows}):
             target.begin_load(generation.name)
-            wanted = {partition.id for partition in pending}
+            wanted = set(pending.ids)
             rows = sum(entry.rows for entry in manifest.entries if entry.partition in wanted)
             session.run_partitions("load", plan, pending, LoadWork, load_task(session, generation),
                                    receipts=receipts, workers=target.max_writers, total_rows=rows)  # fmt: skip
-            if receipts.committed() != {partition.id for partition in plan.partitions}:
+            if plan.partitions.pending(receipts.committed()):
                 return generation  # restricted by ``only``: the rest is still to come
             target.finish_load(generation.name)
             mark_finished(session.store, receipts)

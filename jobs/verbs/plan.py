@@ -72,8 +72,7 @@ def open_or_plan(session: Session, *, replan: bool = False) -> Planned:
 def describe_plan(session: Session, planned: Planned) -> dict[str, Any]:
     """What would be done, what is already done, and the price of the rest."""
     plan, settings = planned.plan, session.settings
-    committed = embed_receipts(session.store, plan.run_id).committed()
-    pending = [p for p in plan.partitions if p.id not in committed]
+    pending = plan.partitions.pending(embed_receipts(session.store, plan.run_id).committed())
     share = len(pending) / len(plan.partitions) if plan.partitions else 0.0
     rate = measured_rate(session) or settings.cost.tokens_per_second
     workers = max(1, settings.engine.workers)
@@ -83,7 +82,7 @@ def describe_plan(session: Session, planned: Planned) -> dict[str, Any]:
         "number": planned.number,
         "how": planned.how,
         "partitions": len(plan.partitions),
-        "objects": len({piece.key for p in plan.partitions for piece in p.slices}),
+        "objects": plan.partitions.objects,
         "documents_estimated": plan.estimate["documents"],
         "tokens_estimated": plan.estimate["tokens_to_embed"],
         "parts_expected": plan.estimate["parts"],

@@ -5,35 +5,20 @@ Persists plans and finds open ones; reads no object's body and knows no engine o
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.digest import FORMAT, canonical_json, check_format, digest_of, parse_json
 from pipelines.errors import GateRefused, NotFound
-from pipelines.partition import Partition, Slice
+from pipelines.partition import Partition
+from pipelines.plan.partitions import Partitions
 from pipelines.space import RequestedMaker, Space
 from pipelines.store import Created, Store
-
-_SLICES = pa.schema(
-    [
-        pa.field("number", pa.int32()),
-        pa.field("partition", pa.string()),
-        pa.field("partition_key", pa.string()),  # JSON pairs
-        pa.field("key", pa.string()),
-        pa.field("etag", pa.string()),
-        pa.field("size", pa.int64()),
-        pa.field("start", pa.int64()),
-        pa.field("end", pa.int64()),
-        pa.field("version", pa.string()),
-    ]
-)
 
 _REPLAN = "Delete it and run the same command with --replan: an unchanged source is planned as the same run."
 
@@ -47,7 +32,7 @@ class Plan:
     space: Space
     maker: RequestedMaker
     listing: str
-    partitions: tuple[Partition, ...]
+    partitions: Partitions
     estimate: dict[str, Any]
     notes: tuple[str, ...]
 
@@ -78,7 +63,7 @@ def make_plan(*, deciding: dict[str, Any], space: Space, maker: RequestedMaker, 
             "base": None,
         }
     )[:32]
-    return Plan(run_id, deciding, space, maker, listing, tuple(partitions), estimate, tuple(notes))
+    return Plan(run_id, deciding, space, maker, listing, Partitions.of(partitions), estimate, tuple(notes))
 
 
 def write_plan(store: Store, corpus: str, plan: Plan) -> RunRecord:
@@ -86,7 +71,7 @@ def write_plan(store: Store, corpus: str, plan: Plan) -> RunRecord:
 
     Planning the newest run again adds nothing.
     """
-    store.create(f"runs/{plan.run_id}/objects.parquet", _slices_parquet(plan.partitions))
+    store.create(f"runs/{plan.run_id}/objects.parquet", plan.partitions.to_parquet())
     small = {
         "format": FORMAT,
         "run_id": plan.run_id,
@@ -114,7 +99,7 @@ def read_plan(store: Store, run_id: str) -> Plan:
     """Raises NotFound for an unknown run, NewerFormat for one planned by a later version, GateRefused for damage."""
     value, key = _read(store, run_id), f"runs/{run_id}/objects.parquet"
     try:
-        partitions = tuple(_partitions(store.get(key)))
+        partitions = Partitions.from_parquet(store.get(key))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise GateRefused(f"{store.uri}/{key} is damaged ({error}). {_REPLAN}") from error
     if len(partitions) != value["partitions"]:
@@ -162,37 +147,3 @@ def _record(store: Store, key: str) -> RunRecord:
     number, _, rest = key.rpartition("/")[2].partition("-")
     value = orjson.loads(store.get(key))
     return RunRecord(int(number), rest.removesuffix(".json"), value["deciding"], value["planned_at_ms"])
-
-
-def _slices_parquet(partitions: Sequence[Partition]) -> bytes:
-    columns: dict[str, list[Any]] = {name: [] for name in _SLICES.names}
-    for partition in partitions:
-        key = orjson.dumps(partition.key).decode()
-        for piece in partition.slices:
-            row = (partition.number, partition.id, key, piece.key, piece.etag, piece.size,
-                   piece.start, piece.end, piece.version)  # fmt: skip
-            for column, value in zip(columns.values(), row, strict=True):
-                column.append(value)
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=_SLICES), buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def _partitions(data: bytes) -> Iterator[Partition]:
-    file = pq.ParquetFile(pa.BufferReader(data))
-    current: tuple[int, str, str] | None = None
-    slices: list[Slice] = []
-    for batch in file.iter_batches(use_threads=False):
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            if current is not None and row[0] != current[0]:
-                yield _partition(current, slices)
-                slices = []
-            current = row[:3]
-            slices.append(Slice(*row[3:]))
-    if current is not None:
-        yield _partition(current, slices)
-
-
-def _partition(head: tuple[int, str, str], slices: list[Slice]) -> Partition:
-    number, partition_id, key = head
-    return Partition(partition_id, number, tuple((name, text) for name, text in orjson.loads(key)), tuple(slices))
