@@ -16,7 +16,7 @@ FULLER := $(and $(wildcard $(BIN)/backhaul),$(wildcard .venv/lib/python3*/site-p
 export BACKHAUL_DATA := $(abspath $(or $(BACKHAUL_DATA),../shared/data))
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help setup opensearch demo test check fmt golden bench bench-quality soak notebooks lock clean
+.PHONY: help setup opensearch demo test check fmt golden bench bench-engines bench-quality soak notebooks lock clean
 
 help: ## list the verbs
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r verb does; \
@@ -43,6 +43,9 @@ fmt: .venv/.all ## format, and mend what ruff can mend
 golden: .venv/.all ## rewrite the golden files and generated pages; review them like code
 	$(BIN)/python -m jobs.settings_reference
 	GOLDEN=1 $(BIN)/pytest -k golden
+
+bench-engines: .venv/.all ## what each engine adds to the work, and programs written by hand
+	$(BIN)/python -m tests.benchmarks.engines
 
 bench: .venv/.all ## what Backhaul adds to its embedder; planning and memory at scale
 	for benchmark in overhead planning memory; do $(BIN)/python -m tests.benchmarks.$$benchmark; done

@@ -1,0 +1,1 @@
+"""What one would write by hand instead: the shortest honest programs, without checkpoints."""
