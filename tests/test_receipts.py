@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import pytest
+from obstore.store import MemoryStore
 
 from pipelines.checkpoint import Checkpoint, count_attempts
 from pipelines.errors import NewerFormat, StoreError
@@ -21,6 +24,21 @@ def test_a_receipt_is_found_after_its_commit_and_not_before(store: ObjectStore) 
     receipts.commit("p", {"rows": 3}, must_exist=[])
     assert receipts.find("p") == {"format": 1, "rows": 3}
     assert receipts.committed() == {"p"}
+
+
+@pytest.mark.parametrize("page", [3, 1000])
+def test_only_receipts_are_listed_however_many_pages_they_take(page: int) -> None:
+    store = ObjectStore(MemoryStore(), "memory://listed", listing_page=page)
+    receipts = Receipts(store, "runs/r/loads/g/u/")
+    ids = {sha256(b"%d" % number).hexdigest()[:32] for number in range(50)}
+    for partition_id in ids:
+        receipts.commit(partition_id, {}, must_exist=[])
+    for other in ("u/finished/00000001.json", "u/abc.txt", "u/f/abc.json", "u2/abc.json", "u.json"):
+        store.put(f"runs/r/loads/g/{other}", b"{}")
+    assert receipts.committed() == ids
+    times = dict(receipts.listed())
+    assert set(times) == ids
+    assert times == {one: store.head(f"{receipts.folder}/{one}.json").modified_ms for one in ids}
 
 
 def test_the_second_attempt_loses_quietly_and_gets_the_winner(store: ObjectStore) -> None:

@@ -8,6 +8,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from pipelines.errors import Denied, NotFound, SettingsError, SourceChanged, StoreError
+from pipelines.pages import hex_cuts
 from pipelines.storage import s3_backend
 from pipelines.store import BLOCK_BYTES, Created, ObjectStore, StorageSettings, open_store
 from tests.fixtures.faulty_s3 import Fault, FaultyS3, faulty_s3
@@ -191,6 +192,47 @@ def test_a_listing_resumes_behind_the_pages_it_has_given(s3_server: S3Server, fa
     found += [entry.key for entry in listing]
     assert found == names
     assert not faulty.faults
+
+
+@pytest.fixture
+def ranged(s3_server: S3Server, faulty: FaultyS3) -> ObjectStore:
+    """Sixteen receipts, one a range of ``hex_cuts``, and a store that lists two objects at a time."""
+    bucket = s3_server.new_bucket().name
+    storage = StorageSettings(endpoint=faulty.endpoint, region="us-east-1")
+    store = ObjectStore(s3_backend(bucket, "root", storage), f"s3://{bucket}/root", listing_page=2)
+    for name in RANGED:
+        store.put(name, b"x")
+    return store
+
+
+RANGED = [f"d/{digit}{digit}" for digit in "0123456789abcdef"]
+
+
+def test_each_range_of_keys_goes_on_where_it_broke_off(ranged: ObjectStore, faulty: FaultyS3) -> None:
+    faulty.faults = [Fault("GET", "refuse", 503), Fault("GET", "lose", after=2), Fault("GET", "refuse", 500, after=3),
+                     Fault("GET", "truncate", keep=50, after=4), Fault("GET", "lose", after=2)]  # fmt: skip
+    found = [entry.key for entry in ranged.list("d/", cuts=hex_cuts("d"))]
+    assert sorted(found) == RANGED
+    assert not faulty.faults
+
+
+def test_a_range_that_cannot_be_read_fails_the_listing(ranged: ObjectStore, faulty: FaultyS3) -> None:
+    faulty.faults = [Fault("GET", "refuse", 403, "AccessDenied", after=5)]
+    with pytest.raises(Denied, match=f"access to {ranged.uri}/d was denied"):
+        list(ranged.list("d/", cuts=hex_cuts("d")))
+
+
+def test_a_range_is_asked_for_no_further_than_its_end(ranged: ObjectStore, faulty: FaultyS3) -> None:
+    faulty.seen.clear()
+    list(ranged.list("d/", cuts=["d/8"]))
+    # Pages of three: one that tells there is more, one or two for 1 to 8, three for 9 to f.
+    assert len(faulty.seen) <= 1 + 3 + 3
+
+
+def test_a_prefix_that_is_no_folder_costs_no_listing_of_its_folder(ranged: ObjectStore, faulty: FaultyS3) -> None:
+    faulty.seen.clear()
+    assert [entry.key for entry in ranged.list("d/7")] == ["d/77"]
+    assert sum(method == "GET" for method, _ in faulty.seen) == 1
 
 
 def test_what_still_fails_at_the_deadline_names_uri_and_cause(s3_server: S3Server, faulty: FaultyS3) -> None:

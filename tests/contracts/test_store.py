@@ -9,9 +9,12 @@ from pathlib import Path
 from secrets import token_hex
 
 import pytest
+from obstore.store import LocalStore, MemoryStore
 
 from pipelines.errors import NotFound, SourceChanged, StoreError
-from pipelines.store import BLOCK_BYTES, Created, Store, open_store
+from pipelines.pages import hex_cuts
+from pipelines.storage import s3_backend
+from pipelines.store import BLOCK_BYTES, Created, ObjectStore, Store, open_store
 from tests.fixtures.s3 import S3Server
 
 ODD_KEYS = ["a b", "ü/é", "x#y", "p%20q", "p%q", "a+b", "a&b=c", "q?r", "c:d", "[x]", "a~b", "😀", "e\u0301", "..x"]
@@ -27,6 +30,18 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         server: S3Server = request.getfixturevalue("s3_server")
         bucket = server.new_bucket()
         yield open_store(bucket.uri + ("/some/prefix" if request.param == "s3-prefix" else ""), bucket.storage)
+
+
+@pytest.fixture(params=["memory", "file", "s3", "s3-prefix"])
+def paged(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    """A store that lists four objects at a time."""
+    if request.param == "memory":
+        return ObjectStore(MemoryStore(), "memory://paged", listing_page=4)
+    if request.param == "file":
+        return ObjectStore(LocalStore(tmp_path), tmp_path.as_uri(), listing_page=4)
+    bucket = request.getfixturevalue("s3_server").new_bucket()
+    prefix = "some/prefix" if request.param == "s3-prefix" else ""
+    return ObjectStore(s3_backend(bucket.name, prefix, bucket.storage), bucket.uri, listing_page=4)
 
 
 def keys(store: Store, prefix: str = "") -> list[str]:
@@ -120,6 +135,36 @@ def test_a_page_of_a_listing_is_in_key_order(store: Store) -> None:
         store.put(f"in/{name}" if name != "a" else "in/a0", b"x")
     listed = keys(store)
     assert listed == sorted(listed, key=str.encode)
+
+
+def test_a_listing_read_side_by_side_is_the_listing(paged: ObjectStore) -> None:
+    names = [f"in/{number:02x}{rest}" for number in range(0, 256, 11) for rest in (".json", "ü/x")]
+    for name in [*names, "in/finished/1", "in.txt", "in0/a", "i"]:
+        paged.put(name, b"x")
+    plain = sorted(paged.list("in/"), key=lambda found: found.key)
+    assert [found.key for found in plain] == sorted([*names, "in/finished/1"])
+    for cuts in (
+        hex_cuts("in"),
+        [names[9]],  # a cut is a key itself
+        ["in/z", "in/8", "in/8", "in/3"],  # in no order, twice, behind everything
+        ["a", "in/", "in/00.json", "zzz"],  # all of it lies between two, others are outside
+    ):
+        assert sorted(paged.list("in/", cuts=cuts), key=lambda found: found.key) == plain, cuts
+    assert sorted(found.key for found in paged.list("in/0", cuts=["in/05"])) == [
+        "in/00.json",
+        "in/00ü/x",
+        "in/0b.json",
+        "in/0bü/x",
+    ]
+
+
+def test_what_begins_with_a_prefix_that_is_no_folder_is_listed_once(paged: ObjectStore) -> None:
+    behind = [f"a/b{number}" for number in range(7)]
+    for key in ["a/a", "a/ab", "a/b", *behind, "a/c", "b"]:
+        paged.put(key, b"x")
+    assert sorted(keys(paged, "a/b")) == ["a/b", *behind]
+    assert sorted(keys(paged, "a/b3")) == ["a/b3"]
+    assert keys(paged, "a/bb") == []
 
 
 def test_an_empty_root_lists_nothing(store: Store) -> None:
