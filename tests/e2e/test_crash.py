@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.crash import must_be_sound, storm
+from tests.e2e.fleets import LocalFleet
 
 
 def test_ten_kills_lose_nothing_with_lancedb(tmp_path: Path) -> None:
-    result = storm(tmp_path, seed=7, kills=10, target="lancedb", objects=12, documents=160, rows_per_part=16)
+    result = storm(tmp_path, LocalFleet(), seed=7, kills=10, objects=12, documents=160, rows_per_part=16)
     must_be_sound(result, 10)
 
 
@@ -20,7 +21,7 @@ def test_ten_kills_lose_nothing_with_lancedb(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["lancedb", "opensearch"])
 def test_fifty_kills_lose_nothing(tmp_path: Path, request: pytest.FixtureRequest, target: str, seed: int) -> None:
     url = request.getfixturevalue("opensearch_url") if target == "opensearch" else None
-    result = storm(tmp_path, seed=seed, kills=50, target=target, url=url)
+    result = storm(tmp_path, LocalFleet(), seed=seed, kills=50, target=target, url=url)
     print(result)
     assert result.parts >= 200
     must_be_sound(result, 50)
