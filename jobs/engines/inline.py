@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -14,23 +13,20 @@ from jobs.engines.pending import Pending
 from jobs.engines.stop import StopSignals, interrupted
 from jobs.engines.worker import fault_of
 from pipelines.errors import BackhaulError, Interrupted, LeaseHeld
-from pipelines.partition import Partition
 
 log = logging.getLogger(__name__)
 
 
-def run_inline(spec: WorkSpec[Any], partitions: Sequence[Partition], settings: EngineSettings,
-               on_beat: Callable[[Beat], None], *, leave_after_s: float | None = None) -> Iterator[Outcome]:  # fmt: skip
+def run_inline(spec: WorkSpec[Any], pending: Pending, settings: EngineSettings, on_beat: Callable[[Beat], None],
+               leave_after_s: float | None) -> Iterator[Outcome]:  # fmt: skip
     """As ``run_here``. The second signal breaks off the part in hand."""
-    pending, ended = Pending(partitions, settings.max_attempts), 0
+    ended = 0
     with StopSignals(on_second=_break_off, stop_on_rebalance=settings.stop_on_rebalance) as stop:
         try:
             work = spec.work(spec.settings)
         except Exception as error:
             fault = _logged(error, "the work could not be built")
-            yield from (
-                replace(failed, attempts=1) for failed in pending.give_up(fault.cause, fault.message, fault.exit_code)
-            )
+            yield from pending.give_up(fault.cause, fault.message, fault.exit_code)
             return
         work.report = lambda beat: on_beat(Beat.of(beat))
         work.stopping = lambda: stop.requested

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import pickle
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
@@ -42,16 +42,18 @@ class LocalEngine:
 
 
 def run_here(spec: WorkSpec[S], partitions: Sequence[Partition], settings: EngineSettings, workers: int | None,
-             on_beat: Callable[[Beat], None], *, leave_after_s: float | None = None) -> Iterator[Outcome]:  # fmt: skip
-    """The partitions in this order on this machine. With ``leave_after_s``, those that others hold are left to
-    them when there was nothing else to do for so long."""
+             on_beat: Callable[[Beat], None], *, batches: Iterable[Sequence[Partition]] | None = None,
+             leave_after_s: float | None = None) -> Iterator[Outcome]:  # fmt: skip
+    """The partitions in this order, or in that of ``batches``, on this machine. With ``leave_after_s``, those that
+    others hold are left to them when there was nothing else to do for so long."""
     count = settings.workers if workers is None else min(workers, settings.workers)
     if not partitions:
         return
+    pending = Pending(partitions, settings.max_attempts, batches=batches)
     if count == 0:
-        yield from run_inline(spec, partitions, settings, on_beat, leave_after_s=leave_after_s)
+        yield from run_inline(spec, pending, settings, on_beat, leave_after_s)
         return
-    crew = _Crew(spec, partitions, count, settings, on_beat, leave_after_s)
+    crew = _Crew(spec, pending, count, settings, on_beat, leave_after_s)
     try:
         with StopSignals(on_second=crew.kill, stop_on_rebalance=settings.stop_on_rebalance) as stop:
             yield from crew.outcomes(stop)
@@ -62,10 +64,10 @@ def run_here(spec: WorkSpec[S], partitions: Sequence[Partition], settings: Engin
 class _Crew:
     """The workers of one run, and which partition each has in hand."""
 
-    def __init__(self, spec: WorkSpec[Any], partitions: Sequence[Partition], count: int, settings: EngineSettings,
+    def __init__(self, spec: WorkSpec[Any], pending: Pending, count: int, settings: EngineSettings,
                  on_beat: Callable[[Beat], None], leave_after_s: float | None) -> None:  # fmt: skip
         self._hello = Hello(pickle.dumps(spec), logging.getLogger().getEffectiveLevel())
-        self._pending = Pending(partitions, settings.max_attempts)
+        self._pending = pending
         self._ended = 0
         self._count = count  # workers wanted; one less for each whose Work could not be built
         self._settings = settings

@@ -4,37 +4,47 @@ from __future__ import annotations
 
 import heapq
 import logging
-import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from jobs.engines.engine import Failed, Left
+from pipelines.clock import SYSTEM, Clock
 from pipelines.partition import Partition
 
 log = logging.getLogger(__name__)
 DIED = "worker died"
+_ASK_EVERY_S = 1.0  # of all that is held, one at a time: a thousand idle drivers must not storm the store
 ADVICE = "the system's log may say why (memory is the usual cause). Then: backhaul retry CONF"
 
 
 class Pending:
-    """The partitions of one run of an engine that have no outcome and are in no worker's hand."""
+    """The partitions of one run of an engine that have no outcome and are in no worker's hand.
 
-    def __init__(self, partitions: Sequence[Partition], max_attempts: int) -> None:
+    ``batches`` gives them in another order, or fewer: the first at once, the next when nothing is ready any more.
+    """
+
+    def __init__(self, partitions: Sequence[Partition], max_attempts: int, clock: Clock = SYSTEM, *,
+                 batches: Iterable[Sequence[Partition]] | None = None) -> None:  # fmt: skip
+        self._clock = clock
         self.total = len(partitions)
         self.attempts: Counter[str] = Counter()
         self._max_attempts = max_attempts
-        self._ready = deque(partitions)
+        self._batches = iter([partitions] if batches is None else batches)
+        self._ready = deque(next(self._batches, ()))
         self._held: list[tuple[float, int, Partition, str]] = []  # a heap by when to ask again
 
     def __len__(self) -> int:
-        return len(self._ready) + len(self._held)
+        """0 when nothing is left to be handed out; what no batch has brought yet is not counted."""
+        return self.ready + len(self._held)
 
     @property
     def ready(self) -> int:
         """How many can be handed out now."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         while self._held and self._held[0][0] <= now:
             self._ready.append(heapq.heappop(self._held)[2])
+        while not self._ready and (batch := next(self._batches, None)) is not None:
+            self._ready.extend(batch)
         return len(self._ready)
 
     @property
@@ -42,7 +52,7 @@ class Pending:
         """Seconds until one can be handed out; None when nothing waits, or something is ready."""
         if self.ready or not self._held:
             return None
-        return max(0.0, self._held[0][0] - time.monotonic())
+        return max(0.0, self._held[0][0] - self._clock.monotonic())
 
     def take(self) -> Partition:
         return self._ready.popleft()
@@ -52,9 +62,10 @@ class Pending:
         self._ready.appendleft(partition)
 
     def hold(self, partition: Partition, after_s: float, message: str) -> None:
-        """Another invocation has it: to be asked for again after a while."""
+        """Another invocation has it: to be asked for again after a while, which grows with how many are held."""
+        after_s = max(after_s, len(self._held) * _ASK_EVERY_S)
         log.info("%s; asking again in %.1f s", message, after_s)
-        heapq.heappush(self._held, (time.monotonic() + after_s, partition.number, partition, message))
+        heapq.heappush(self._held, (self._clock.monotonic() + after_s, partition.number, partition, message))
 
     def died(self, partition: Partition, end: str) -> Failed | None:
         """Its worker died: next in line again, or given up after its last attempt."""
@@ -84,5 +95,6 @@ class Pending:
         return left
 
     def clear(self) -> None:
+        self._batches = iter(())
         self._ready.clear()
         self._held.clear()
