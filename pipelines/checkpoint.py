@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import socket
-import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from pipelines.digest import canonical_json, digest_bytes
 from pipelines.errors import NotFound
+from pipelines.owner import THIS_MACHINE, Machine
 from pipelines.receipts import Receipts
 from pipelines.store import Store
 
@@ -27,13 +26,15 @@ def part_key(run_id: str, partition_id: str, number: int, sha256: str) -> str:
 class Checkpoint:
     """One attempt at one partition of one run's embed stage."""
 
-    def __init__(self, store: Store, run_id: str, partition_id: str, receipts: Receipts) -> None:
+    def __init__(self, store: Store, run_id: str, partition_id: str, receipts: Receipts,
+                 machine: Machine = THIS_MACHINE) -> None:  # fmt: skip
         self._store = store
         self._run_id = run_id
         self._partition_id = partition_id
         self._receipts = receipts
         self._found = [o.key for o in store.list(f"runs/{run_id}/parts/{partition_id}/")]
-        self._attempt = f"{int(time.time() * 1000):013d}-{uuid.uuid4().hex[:8]}"
+        self._machine = machine
+        self._attempt = f"{self._now_ms():013d}-{machine.new_token()[:8]}"
 
     def find(self, number: int, accept: Callable[[bytes], T | None]) -> T | None:
         """What ``accept`` makes of a part that an earlier attempt left, when its bytes match its name.
@@ -54,7 +55,7 @@ class Checkpoint:
 
     def begin(self, number: int) -> None:
         """The mark that a part is being worked on: what is computed twice is counted by it."""
-        facts = {"host": socket.gethostname(), "pid": os.getpid(), "at_ms": int(time.time() * 1000)}
+        facts = {"host": socket.gethostname(), "pid": os.getpid(), "at_ms": self._now_ms()}
         folder = f"runs/{self._run_id}/attempts/embed/{self._partition_id}/{self._attempt}"
         self._store.put(f"{folder}/{number:06d}", canonical_json(facts))
 
@@ -75,6 +76,9 @@ class Checkpoint:
         if file:
             named.append(f"runs/{self._run_id}/{file}")
         return self._receipts.commit(self._partition_id, receipt, must_exist=named)
+
+    def _now_ms(self) -> int:
+        return int(self._machine.clock.time() * 1000)
 
 
 def count_attempts(store: Store, run_id: str) -> tuple[int, int]:

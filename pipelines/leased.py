@@ -10,12 +10,32 @@ from typing import Any, TypeVar
 
 from pipelines.digest import canonical_json
 from pipelines.errors import Interrupted, LeaseHeld, WorkerDied
-from pipelines.leases import End, Lease, Leases, LeaseSettings, this_owner
+from pipelines.leases import End, Lease, Leases, LeaseSettings
+from pipelines.owner import this_owner
 from pipelines.partition import Partition
 from pipelines.receipts import Receipts
-from pipelines.store import StorageSettings, open_store
+from pipelines.store import StorageSettings, Store, open_store
 
 T = TypeVar("T")
+Keep = Callable[[Lease, float], AbstractContextManager[None]]
+
+
+@contextmanager
+def kept(lease: Lease, every_s: float) -> Iterator[None]:
+    """Renew the lease from a thread until the block ends."""
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(every_s):
+            lease.renew()
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(every_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +62,20 @@ class LeasedTask:
 
 
 class LeasedWork:
-    """The Work of ``task`` for whoever has the lease; LeaseHeld for everybody else."""
+    """The Work of ``task`` for whoever has the lease; LeaseHeld for everybody else.
 
-    def __init__(self, task: LeasedTask) -> None:
+    ``store``, ``leases`` and ``keep`` are what the task says; a simulation brings its own.
+    """
+
+    def __init__(self, task: LeasedTask, *, store: Store | None = None, leases: Leases | None = None,
+                 keep: Keep = kept) -> None:  # fmt: skip
         self.report: Callable[[Any], None] = lambda beat: None
         self.stopping: Callable[[], bool] = lambda: False
         self._task = task
-        self._store = open_store(task.root, task.storage)
+        self._store = store or open_store(task.root, task.storage)
         self._receipts = Receipts(self._store, task.receipts)
-        self._leases = Leases(self._store, task.leases, this_owner(task.invocation), task.lease)
+        self._leases = leases or Leases(self._store, task.leases, this_owner(task.invocation), task.lease)
+        self._keep = keep
         self._work = task.work(task.settings)
         self._lease: Lease | None = None
 
@@ -58,7 +83,7 @@ class LeasedWork:
         """Raises LeaseHeld while another invocation has it, WorkerDied when it was given up, and what the Work raises."""
         if receipt := self._receipts.find(partition.id):
             return receipt
-        return under_lease(self._leases, partition, self._run, max_deaths=self._task.max_deaths)
+        return under_lease(self._leases, partition, self._run, max_deaths=self._task.max_deaths, keep=self._keep)
 
     def abandon(self) -> None:
         """This process is about to end whatever it is doing: let others have the partition at once."""
@@ -85,27 +110,8 @@ class LeasedWork:
             self._lease = None
 
 
-@contextmanager
-def kept(lease: Lease, every_s: float) -> Iterator[None]:
-    """Renew the lease from a thread until the block ends."""
-    over = threading.Event()
-
-    def renew() -> None:
-        while not over.wait(every_s):
-            lease.renew()
-
-    thread = threading.Thread(target=renew, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(every_s)
-
-
 def under_lease(leases: Leases, partition: Partition, call: Callable[[Partition, Lease], T], *,
-                max_deaths: int | None = None,
-                keep: Callable[[Lease, float], AbstractContextManager[None]] = kept) -> T:  # fmt: skip
+                max_deaths: int | None = None, keep: Keep = kept) -> T:  # fmt: skip
     """``call`` while we hold the partition's lease; however it ends, the lease ends with it.
 
     Raises:

@@ -7,22 +7,16 @@ an epoch again. Knows no stage and no engine.
 from __future__ import annotations
 
 import logging
-import os
-import socket
-import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import orjson
-import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipelines.clock import SYSTEM, Clock
 from pipelines.digest import FORMAT, canonical_json
 from pipelines.errors import LeaseHeld, NotFound, StoreError
+from pipelines.owner import THIS_MACHINE, Machine, Owner
 from pipelines.store import Created, Store
 
 log = logging.getLogger(__name__)
@@ -36,18 +30,6 @@ class LeaseSettings(BaseModel):
 
     ttl_s: float = Field(60.0, gt=0, description="seconds without a sign after which a worker is taken for dead")
     max_skew_s: float = Field(10.0, ge=0, description="by how much the clocks of two machines may differ")
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """``invocation`` is one driver with all its workers, or one array child. ``host`` is a boot of a machine and a
-    process namespace in it: there, and only there, ``pid`` and ``started`` tell whether the owner lives."""
-
-    invocation: str
-    host: str
-    name: str
-    pid: int
-    started: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +94,14 @@ class Lease:
 class Leases:
     """The leases of one stage under ``folder`` (relative to the root)."""
 
-    def __init__(self, store: Store, folder: str, owner: Owner, settings: LeaseSettings, clock: Clock = SYSTEM) -> None:
+    def __init__(self, store: Store, folder: str, owner: Owner, settings: LeaseSettings,
+                 machine: Machine = THIS_MACHINE) -> None:  # fmt: skip
         self._store = store
         self._folder = folder
         self._owner = owner
         self._settings = settings
-        self._clock = clock
+        self._machine = machine
+        self._clock = machine.clock
         self._seen: dict[str, tuple[Epoch, float]] = {}  # what we wait for, and since when it has not changed
 
     @property
@@ -171,7 +155,9 @@ class Leases:
 
     def _next(self, before: Epoch | None) -> Epoch:
         now = self._now_ms()
-        mine = Epoch(1, self._owner, now, now, now + round(self._settings.ttl_s * 1000), token=uuid.uuid4().hex)
+        mine = Epoch(
+            1, self._owner, now, now, now + round(self._settings.ttl_s * 1000), token=self._machine.new_token()
+        )
         if before is None:
             return mine
         died = before.ended is None
@@ -187,7 +173,10 @@ class Leases:
         Its own word on when it expires holds within the stated skew. Beside it, an epoch that we saw unchanged for a
         whole ttl of our own clock was not renewed by anybody, whatever its clock says.
         """
-        if epoch.ended or epoch.owner.invocation == self._owner.invocation or _is_dead(epoch.owner, self._owner.host):
+        owner, us = epoch.owner, self._owner
+        if epoch.ended or owner.invocation == us.invocation:
+            return 0.0
+        if owner.host == us.host and self._machine.is_dead(owner):
             return 0.0
         seen, since = self._seen.get(partition_id, (None, 0.0))
         if seen != epoch:
@@ -218,33 +207,6 @@ def parse_epoch(data: bytes) -> Epoch:
     value: dict[str, Any] = orjson.loads(data)
     value.pop("format")
     return Epoch(**{**value, "owner": Owner(**value["owner"])})
-
-
-def this_owner(invocation: str) -> Owner:
-    host, started = _this_host(), psutil.Process().create_time()
-    return Owner(invocation, host, socket.gethostname(), os.getpid(), started)
-
-
-@cache
-def _this_host() -> str:
-    """A boot of this machine and the process namespace; something of our own where these cannot be told."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return f"{socket.gethostname()}/{uuid.uuid4().hex}"
-
-
-def _is_dead(owner: Owner, our_host: str) -> bool:
-    if owner.host != our_host:
-        return False
-    try:
-        process = psutil.Process(owner.pid)
-        return process.create_time() != owner.started or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.Error:
-        return False
 
 
 def _number(key: str) -> int:
