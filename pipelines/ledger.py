@@ -21,7 +21,7 @@ class LimitsSettings(BaseModel):
         None, ge=0, le=1, description="largest share of tokens that the model's limit may cut off; null: report only"
     )
     max_bad_vectors: int = Field(
-        0, ge=0, description="vectors of a partition that may be NaN or zero; their rows are rejected"
+        0, ge=0, description="vectors of the run that may be NaN or zero; their rows are rejected"
     )
 
 

@@ -23,7 +23,13 @@ CAUSES = {
     "wrong_type": "a field holds another type than declared",
     "empty_text": "nothing is left to embed",
     "bad_vector": "the embedder gave NaN, infinity or a zero vector",
+    "poison_document": "reading or splitting the document raised an error that no rule foresees",
+    "poison_chunk": "tokenising or embedding the chunk raised an error that no rule foresees",
 }
+
+
+# What takes a chunk away from a document that is counted all the same.
+OF_CHUNKS = ("bad_vector", "poison_chunk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +46,20 @@ class Rejects:
     """The rejects of one partition; written content-addressed beside its receipt."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    _lines: list[bytes] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)  # JSON, in the order met
 
     def add(self, reject: Reject) -> None:
         self.counts[reject.cause] += 1
-        self._lines.append(
+        self.lines.append(
             canonical_json([reject.cause, reject.reason, reject.position, reject.document_id, reject.sample])
         )
 
     def write(self, store: Store, run_id: str, stage: str, partition_id: str) -> str | None:
         """The file's key relative to the run, or None when there are no rejects."""
-        if not self._lines:
+        if not self.lines:
             return None
         # Sorted, because reading runs ahead of embedding in a thread and both reject.
-        data = b"\n".join(sorted(self._lines)) + b"\n"
+        data = b"\n".join(sorted(self.lines)) + b"\n"
         name = f"rejects/{stage}/{partition_id}-{digest_bytes(data)}.jsonl"
         store.put(f"runs/{run_id}/{name}", data)
         return name

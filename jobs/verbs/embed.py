@@ -34,7 +34,7 @@ def embed_run(session: Session, plan: Plan, *, only: set[str] | None = None) -> 
     pending = plan.partitions.pending(receipts.committed(), only)
     if pending:
         task = EmbedTask(root=settings.root, storage=settings.storage, source=settings.source, split=settings.split,
-                         embed=settings.embed, limits=settings.limits, run_id=plan.run_id,
+                         embed=settings.embed, run_id=plan.run_id,
                          space=plan.space.to_json())  # fmt: skip
         facts: dict[str, Any] = {"workers": settings.engine.workers, "maker": session.maker.to_json(),
                                  "tokens": 0, "rows": 0}  # fmt: skip

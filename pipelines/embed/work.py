@@ -8,24 +8,23 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from pipelines.checkpoint import Checkpoint
 from pipelines.document import Chunk
 from pipelines.embed.ahead import ahead
 from pipelines.embed.backends import open_embedder, open_tokenizer
-from pipelines.embed.embedder import Vectors
 from pipelines.embed.settings import EmbedSettings
-from pipelines.errors import GateRefused, Interrupted
-from pipelines.ledger import Ledger, LimitsSettings
+from pipelines.embed.sound import embed_sound
+from pipelines.errors import Interrupted
+from pipelines.ledger import Ledger
 from pipelines.partition import Partition
 from pipelines.parts import Part, encode_part, part_table, recognise_part
 from pipelines.plan.listing import open_source
 from pipelines.read.documents import read_documents
 from pipelines.read.reader import SourceSettings
 from pipelines.receipts import embed_receipts
-from pipelines.rejects import Reject, Rejects
+from pipelines.rejects import Rejects
 from pipelines.space import Space
 from pipelines.split.documents import split_documents
 from pipelines.split.methods import open_splitter
@@ -45,7 +44,6 @@ class EmbedTask(BaseModel):
     source: SourceSettings
     split: SplitSettings
     embed: EmbedSettings
-    limits: LimitsSettings
     run_id: str
     space: dict[str, Any]
 
@@ -86,44 +84,19 @@ class EmbedWork:
             if self.stopping():
                 raise Interrupted(f"partition {partition.id} stopped before part {number}")
             earlier = checkpoint.find(number, partial(recognise_part, number=number, chunks=rows, space=self._space))
-            parts.append(earlier or self._make(partition, number, rows, checkpoint, ledger, rejects))
+            parts.append(earlier or self._make(number, rows, checkpoint, ledger, rejects))
             tokens = sum(min(chunk.tokens, self._space.max_tokens) for chunk in rows)
             self.report(PartDone(parts[-1].rows, tokens, resumed=earlier is not None))
         return self._commit(partition, parts, checkpoint, ledger, rejects)
 
-    def _make(self, partition: Partition, number: int, rows: Sequence[Chunk], checkpoint: Checkpoint,
-              ledger: Ledger, rejects: Rejects) -> Part:  # fmt: skip
+    def _make(self, number: int, rows: Sequence[Chunk], checkpoint: Checkpoint, ledger: Ledger,
+              rejects: Rejects) -> Part:  # fmt: skip
         checkpoint.begin(number)
-        vectors = self._embedder.embed([chunk.input for chunk in rows], "document")
-        table = part_table(*self._only_sound(partition, rows, vectors, ledger, rejects))
+        sound, vectors = embed_sound(self._embedder, rows, ledger, rejects)
+        table = part_table(sound, vectors)
         part, data = encode_part(number, table, self._space, self._embedder.maker)
         checkpoint.write(number, data)
         return part
-
-    def _only_sound(self, partition: Partition, rows: Sequence[Chunk], vectors: Vectors,
-                    ledger: Ledger, rejects: Rejects) -> tuple[Sequence[Chunk], Vectors]:  # fmt: skip
-        """Rows whose vector is finite and not zero; the others are rejects, or fail the run over the limit."""
-        finite = np.asarray(np.isfinite(vectors).all(axis=1))
-        zero = finite & ~vectors.any(axis=1)
-        sound = finite & ~zero
-        if sound.all():
-            return rows, vectors
-        ledger.nan_vectors += int((~finite).sum())
-        ledger.zero_vectors += int(zero.sum())
-        unsound: list[int] = np.flatnonzero(~sound).tolist()
-        for i in unsound:
-            kind = "zero" if zero[i] else "NaN or infinity"
-            chunk = rows[i]
-            rejects.add(Reject("bad_vector", f"the embedder gave {kind} for chunk {chunk.ordinal}",
-                               str(chunk.document.position), chunk.document.id, chunk.text[:200]))  # fmt: skip
-        if ledger.nan_vectors + ledger.zero_vectors > self._task.limits.max_bad_vectors:
-            raise GateRefused(
-                f"partition {partition.id}: the embedder gave {ledger.nan_vectors} vectors with NaN or infinity and "
-                f"{ledger.zero_vectors} zero ones, first for document {rows[unsound[0]].document.id!r} at "
-                f"{rows[unsound[0]].document.position}; limits.max_bad_vectors is {self._task.limits.max_bad_vectors}. "
-                "Check the model, or raise the limit to leave such rows out."
-            )
-        return [rows[i] for i in np.flatnonzero(sound).tolist()], vectors[sound]
 
     def _commit(self, partition: Partition, parts: Sequence[Part], checkpoint: Checkpoint,
                 ledger: Ledger, rejects: Rejects) -> dict[str, Any]:  # fmt: skip

@@ -90,7 +90,9 @@ def _rows(batch: pa.RecordBatch) -> list[dict[str, Any] | ValueError]:  # Any: a
     batch = batch.cast(pa.schema([field.with_type(_readable(field.type)) for field in batch.schema]), safe=False)
     try:
         return list(batch.to_pylist())
-    except (ValueError, OverflowError):
+    except MemoryError:
+        raise
+    except Exception:  # ValueError, OverflowError, and what libraries of time zones raise
         return [_row(batch, number) for number in range(batch.num_rows)]
 
 
@@ -107,8 +109,10 @@ def _row(batch: pa.RecordBatch, number: int) -> dict[str, Any] | ValueError:  # 
         return found
     except ValueError as error:
         return error
-    except OverflowError as error:
-        return ValueError(str(error))
+    except MemoryError:
+        raise
+    except Exception as error:
+        return ValueError(f"{type(error).__name__}: {error}")
 
 
 def _stored_bytes(fields: dict[str, Any]) -> int:  # Any: as the columns are

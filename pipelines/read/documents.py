@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from pipelines.document import Document
 from pipelines.partition import Partition
+from pipelines.poison import blame_document
 from pipelines.read.fields import FieldError, Fields
 from pipelines.read.formats import open_reader
 from pipelines.read.reader import Broken, FieldsSettings, Record, SourceSettings
@@ -34,10 +35,20 @@ def read_documents(store: Store, partition: Partition, source: SourceSettings, r
                 sample = found.sample[:_SAMPLE]
                 rejects.add(Reject(found.cause, found.reason, str(found.position), sample=sample))
                 continue
-            try:
-                yield _document(found, wanted, key)
-            except FieldError as error:
-                rejects.add(_reject(found, wanted, error))
+            if (document := _document_or_reject(found, wanted, key, rejects)) is not None:
+                yield document
+
+
+def _document_or_reject(
+    record: Record, wanted: FieldsSettings, key: dict[str, str], rejects: Rejects
+) -> Document | None:
+    try:
+        return _document(record, wanted, key)
+    except FieldError as error:
+        rejects.add(_reject(record, wanted, error))
+    except BaseException as error:
+        rejects.add(Reject("poison_document", blame_document(error, "reading"), str(record.position)))
+    return None
 
 
 def _document(record: Record, wanted: FieldsSettings, key: dict[str, str]) -> Document:

@@ -14,7 +14,7 @@ from pipelines.read.reader import Broken, Record, SourceSettings
 from pipelines.store import Store
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_HEADING = re.compile(r" {0,3}#[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")
+_HEADING = re.compile(r" {0,3}#[ \t]+")
 
 
 class WholeObject:
@@ -66,6 +66,13 @@ def markdown_title(text: str) -> str | None:
         mark = _FENCE.match(line)
         if mark and (not fence or mark[1].startswith(fence)):
             fence = "" if fence else mark[1]
-        elif not fence and (heading := _HEADING.match(line)) and heading[1]:
-            return heading[1]
+        elif not fence and (heading := _HEADING.match(line)) and (title := _without_closing(line[heading.end() :])):
+            return title
     return None
+
+
+def _without_closing(heading: str) -> str:
+    """Without the hashes that may close it. Not by an expression: one would be quadratic in a long line of blanks."""
+    heading = heading.rstrip(" \t")
+    opened = heading.rstrip("#")
+    return opened.rstrip(" \t") if opened.endswith((" ", "\t")) else heading

@@ -5,12 +5,13 @@ Knows no vectors, parts or stores.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipelines.document import Chunk, Document, Span
 from pipelines.embed.embedder import Tokenizer
 from pipelines.ledger import Ledger
+from pipelines.poison import blame_document
 from pipelines.rejects import Reject, Rejects
 from pipelines.split.splitter import SplitSettings, Splitter
 from pipelines.split.template import render
@@ -37,11 +38,13 @@ def split_documents(documents: Iterable[Document], splitter: Splitter, settings:
         max_tokens: the model's limit (of the Space): what an input has beyond it is lost, and counted.
     """
     for batch in _batches(_cut(documents, splitter, settings, tokenizer, max_tokens, ledger, rejects)):
-        for row, tokens in zip(batch, tokenizer.count([row.input for row in batch]), strict=True):
+        for row, tokens in _count(batch, tokenizer, rejects):
             document = row.document
             if tokens <= tokenizer.special_tokens:
                 ledger.empty += 1
-                rejects.add(_empty(document, f"the tokenizer finds no token in chunk {row.ordinal}", row.text))
+                rejects.add(
+                    _reject("empty_text", document, f"the tokenizer finds no token in chunk {row.ordinal}", row.text)
+                )
                 continue
             ledger.chunks += 1
             ledger.tokens += tokens
@@ -54,10 +57,14 @@ def _cut(documents: Iterable[Document], splitter: Splitter, settings: SplitSetti
          max_tokens: int, ledger: Ledger, rejects: Rejects) -> Iterator[_Uncounted]:  # fmt: skip
     limit = min(settings.max_tokens, max_tokens)
     for document in documents:
-        spans = splitter.split(document.text, _budget(document, settings, tokenizer, limit))
+        try:
+            spans = splitter.split(document.text, _budget(document, settings, tokenizer, limit))
+        except BaseException as error:
+            rejects.add(_reject("poison_document", document, blame_document(error, "splitting"), document.text))
+            continue
         if not spans:
             ledger.empty += 1
-            rejects.add(_empty(document, "nothing of the text is left to embed", document.text))
+            rejects.add(_reject("empty_text", document, "nothing of the text is left to embed", document.text))
             continue
         ledger.documents += 1
         for ordinal, span in enumerate(spans):
@@ -74,6 +81,22 @@ def _budget(document: Document, settings: SplitSettings, tokenizer: Tokenizer, l
     return max(LEAST_BUDGET, limit - around)
 
 
+def _count(batch: Sequence[_Uncounted], tokenizer: Tokenizer, rejects: Rejects) -> list[tuple[_Uncounted, int]]:
+    """The rows with their tokens. When some text makes the tokenizer fail, each is counted alone to find which."""
+    try:
+        return list(zip(batch, tokenizer.count([row.input for row in batch]), strict=True))
+    except BaseException as error:
+        blame_document(error, "tokenising")
+    counted = []
+    for row in batch:
+        try:
+            counted.append((row, tokenizer.count([row.input])[0]))
+        except BaseException as error:
+            reason = blame_document(error, f"tokenising chunk {row.ordinal}")
+            rejects.add(_reject("poison_chunk", row.document, reason, row.text))
+    return counted
+
+
 def _batches(rows: Iterable[_Uncounted]) -> Iterator[list[_Uncounted]]:
     """Enough to keep a tokenizer's threads busy, and few enough characters to hold."""
     batch: list[_Uncounted] = []
@@ -88,5 +111,5 @@ def _batches(rows: Iterable[_Uncounted]) -> Iterator[list[_Uncounted]]:
         yield batch
 
 
-def _empty(document: Document, reason: str, text: str) -> Reject:
-    return Reject("empty_text", reason, str(document.position), document.id, text[:200])
+def _reject(cause: str, document: Document, reason: str, text: str) -> Reject:
+    return Reject(cause, reason, str(document.position), document.id, text[:200])

@@ -12,7 +12,7 @@ from pipelines.embed.work import EmbedTask, EmbedWork
 session = Session(load_settings(sys.argv[1]), quiet=True)
 s, plan = session.settings, session.plan()
 work = EmbedWork(EmbedTask(root=s.root, storage=s.storage, source=s.source, split=s.split, embed=s.embed,
-                           limits=s.limits, run_id=plan.run_id, space=plan.space.to_json()))  # fmt: skip
+                           run_id=plan.run_id, space=plan.space.to_json()))  # fmt: skip
 partitions = [*plan.partitions]
 began = time.perf_counter()
 for partition in partitions:

@@ -60,7 +60,7 @@ def measure(folder: Path, scifact: Path, rounds: int, threads: int) -> dict[str,
         plan = plan_corpus(session).plan
         s = session.settings
         work = EmbedWork(EmbedTask(root=s.root, storage=s.storage, source=s.source, split=s.split, embed=s.embed,
-                                   limits=s.limits, run_id=plan.run_id, space=plan.space.to_json()))  # fmt: skip
+                                   run_id=plan.run_id, space=plan.space.to_json()))  # fmt: skip
         embedder = embedder or work._embedder
         work._embedder = embedder
         size = s.embed.rows_per_part

@@ -14,7 +14,7 @@ from jobs.verbs.plan import plan_corpus
 from pipelines.checkpoint import count_attempts
 from pipelines.embed.embedder import Embedder, Role, Vectors
 from pipelines.embed.work import EmbedTask, EmbedWork
-from pipelines.errors import GateRefused, Interrupted, SpaceMismatch
+from pipelines.errors import Interrupted, SpaceMismatch
 from pipelines.partition import Partition
 from pipelines.store import open_store
 from tests.e2e.corpora import write_corpus
@@ -35,18 +35,18 @@ class Spoiled:
         return vectors
 
 
-def _task(folder: Path, **limits: int) -> tuple[EmbedTask, tuple[Partition, ...]]:
+def _task(folder: Path) -> tuple[EmbedTask, tuple[Partition, ...]]:
     if not (folder / "source").exists():
         write_corpus(folder / "source", objects=1, documents=30)
     settings = Settings.model_validate({
-        "corpus": "papers", "root": f"file://{folder}/root", "limits": limits,
+        "corpus": "papers", "root": f"file://{folder}/root",
         "source": {"uri": f"file://{folder}/source", "fields": {"doc_type": "kind"}},
         "split": {"method": "none", "template": "{title} {text}"},
         "embed": {"backend": "hash", "dimensions": 16, "rows_per_part": 8},
     })  # fmt: skip
     plan = plan_corpus(Session(settings, quiet=True)).plan
     task = EmbedTask(root=settings.root, storage=settings.storage, source=settings.source, split=settings.split,
-                     embed=settings.embed, limits=settings.limits, run_id=plan.run_id, space=plan.space.to_json())  # fmt: skip
+                     embed=settings.embed, run_id=plan.run_id, space=plan.space.to_json())  # fmt: skip
     return task, plan.partitions
 
 
@@ -79,20 +79,8 @@ def test_a_damaged_part_of_an_earlier_attempt_is_not_accepted(tmp_path: Path) ->
     assert EmbedWork(task)(partition)["parts"] == first["parts"]
 
 
-@pytest.mark.parametrize(("value", "kind"), [(np.nan, "NaN"), (np.inf, "NaN"), (0.0, "zero")])
-def test_a_bad_vector_fails_the_partition_naming_the_document(tmp_path: Path, value: float, kind: str) -> None:
+def test_a_bad_vector_is_a_reject_and_its_row_alone_is_left_out(tmp_path: Path) -> None:
     task, (partition,) = _task(tmp_path)
-    work = EmbedWork(task)
-    text = next(iter((tmp_path / "source").glob("*/*"))).read_text().split('"text":"')[4].split('"')[0]
-    work._embedder = Spoiled(work._embedder, text, value)
-    with pytest.raises(GateRefused, match="max_bad_vectors") as caught:
-        work(partition)
-    assert "'d0-3'" in str(caught.value)
-    assert kind in str(caught.value)
-
-
-def test_a_bad_vector_within_the_limit_is_a_reject_and_its_row_is_left_out(tmp_path: Path) -> None:
-    task, (partition,) = _task(tmp_path, max_bad_vectors=1)
     work = EmbedWork(task)
     text = next(iter((tmp_path / "source").glob("*/*"))).read_text().split('"text":"')[4].split('"')[0]
     work._embedder = Spoiled(work._embedder, text, np.nan)

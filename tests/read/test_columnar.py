@@ -121,3 +121,9 @@ def test_without_the_text_column_each_row_names_the_columns_that_exist() -> None
     assert len(found) == 10
     assert all(isinstance(one, Record) and set(one.fields) == {"id", "text", "unused"} for one in found)
     assert not any(isinstance(one, Broken) for one in found)
+
+
+def test_a_time_zone_that_nobody_knows_rejects_rows_and_not_the_partition() -> None:
+    dated = source("parquet", fields={"date": "when"})
+    table = pa.table({"id": [1, 2], "text": ["a", "b"], "when": pa.array([0, None], pa.timestamp("us", "No/Where"))})
+    assert causes(read_bytes(dated, "a", table_bytes(table))) == ["wrong_type", "ok"]

@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.document import Document
-from pipelines.rejects import Reject
+from pipelines.document import Document, Position
+from pipelines.read.documents import _document_or_reject
+from pipelines.read.reader import FieldsSettings, Record
+from pipelines.rejects import Reject, Rejects
 from tests.read.objects import Row, documents_of, json_lines, source
 
 ALL = source(fields={"uri": "url", "doc_type": "kind", "date": "when", "tenant": "team", "metadata": ["lang", "n"]})
@@ -145,3 +147,15 @@ def test_a_broken_record_becomes_a_reject_with_its_place_and_sample() -> None:
 def test_text_formats_need_no_declared_fields() -> None:
     [document], _ = documents_of(source("markdown", fields={"id": "x", "text": "y"}), b"# Guide\n", name="d/guide.md")
     assert (document.id, document.uri, document.title) == ("d/guide.md", "d/guide.md", "Guide")
+
+
+def test_a_value_that_no_rule_foresees_rejects_its_record() -> None:
+    class Odd(str):
+        def strip(self, chars: str | None = None) -> str:
+            raise TypeError("not today")
+
+    rejects = Rejects()
+    record = Record(Position("a.jsonl", 7), {"id": "a", "text": Odd("t")})
+    assert _document_or_reject(record, FieldsSettings(), {}, rejects) is None
+    assert rejects.counts == {"poison_document": 1}
+    assert "reading raised TypeError: not today" in rejects.lines[0].decode()

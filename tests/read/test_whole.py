@@ -52,3 +52,8 @@ def test_an_object_that_is_not_utf8_is_rejected() -> None:
 
 def test_a_truncated_object_is_rejected_whole() -> None:
     assert causes(read_bytes(source("text"), "a.txt.gz", gzip.compress(b"hello")[:-4])) == ["corrupt_gzip"]
+
+
+@pytest.mark.timeout(20)
+def test_a_heading_with_a_million_blanks_is_read_in_no_time() -> None:
+    assert markdown_title(f"# a{' ' * 1_000_000}b") == f"a{' ' * 1_000_000}b"

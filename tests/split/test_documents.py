@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import pytest
+
 from pipelines.document import Chunk, Document, Position
 from pipelines.embed.tokens import WordTokenizer
 from pipelines.ledger import Ledger
@@ -111,3 +113,64 @@ def test_tokens_are_counted_in_batches_without_reading_all_documents_first() -> 
         next(chunks)
     assert tokenizer.batches == [256, 256]
     assert taken == 512
+
+
+class Fussy(CountingTokenizer):
+    """Raises for a text with the word poison, alone or among others."""
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        if any("poison" in text for text in texts):
+            raise ValueError("unheard-of word")
+        return super().count(texts)
+
+
+def split_with(tokenizer: WordTokenizer, documents: Sequence[Document], **given: object) -> tuple[list[Chunk], Rejects]:
+    settings, rejects = SplitSettings.model_validate(given), Rejects()
+    splitter = open_splitter(settings, tokenizer.spans)
+    return list(split_documents(documents, splitter, settings, tokenizer, 512, Ledger(), rejects)), rejects
+
+
+def test_a_text_that_the_tokenizer_cannot_count_is_a_reject_and_its_batch_is_counted() -> None:
+    documents = [document("good"), document("a poison word", number=1), document("good too", number=2)]
+    chunks, rejects = split_with(Fussy(), documents, method="none")
+    assert [(chunk.text, chunk.tokens) for chunk in chunks] == [("good", 3), ("good too", 4)]
+    assert rejects.counts == {"poison_chunk": 1}
+    assert "tokenising chunk 0 raised ValueError: unheard-of word" in rejects.lines[0].decode()
+    assert "a.jsonl@1" in rejects.lines[0].decode()
+
+
+def test_the_other_chunks_of_a_document_are_kept() -> None:
+    text = " ".join(["good"] * 60 + ["poison"] + ["good"] * 60)
+    chunks, rejects = split_with(Fussy(), [document(text)], method="tokens", max_tokens=16, overlap_tokens=0)
+    assert "".join(chunk.text for chunk in chunks).count("good") >= 100
+    assert rejects.counts == {"poison_chunk": 1}
+
+
+def test_a_document_that_cannot_be_split_is_a_reject_and_the_next_one_is_split() -> None:
+    class Deep(CountingTokenizer):
+        def spans(self, text: str) -> list[tuple[int, int]]:
+            if "poison" in text:
+                raise RecursionError("maximum recursion depth exceeded")
+            return super().spans(text)
+
+    documents = [document("poison " * 99), document(words(30), number=1)]
+    chunks, rejects = split_with(Deep(), documents, method="tokens", max_tokens=64, overlap_tokens=0)
+    assert [chunk.document.id for chunk in chunks] == ["d1"]
+    assert rejects.counts == {"poison_document": 1}
+    assert "splitting raised RecursionError" in rejects.lines[0].decode()
+
+
+def test_a_title_that_the_tokenizer_cannot_count_rejects_its_document_alone() -> None:
+    documents = [document(words(9), title="poison"), document(words(9), number=1)]
+    chunks, rejects = split_with(Fussy(), documents, method="tokens", max_tokens=64, overlap_tokens=0)
+    assert [chunk.document.id for chunk in chunks] == ["d1"]
+    assert rejects.counts == {"poison_document": 1}
+
+
+def test_no_document_is_rejected_for_want_of_memory() -> None:
+    class Poor(CountingTokenizer):
+        def count(self, texts: Sequence[str]) -> list[int]:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        split_with(Poor(), [document("good")], method="none")

@@ -1,0 +1,96 @@
+"""Vectors of the rows of one part, and which rows have none: a text that no embedder takes is a reject, and the rest
+of the part is embedded without it. Knows no parts or stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipelines.document import Chunk
+from pipelines.embed.embedder import Embedder, Vectors
+from pipelines.errors import GateRefused
+from pipelines.ledger import Ledger
+from pipelines.poison import blame_document
+from pipelines.rejects import Reject, Rejects
+
+_HOPELESS = 32  # so many rows without one sound vector are no fault of theirs
+_HARMLESS = "A text like any other."
+
+
+def embed_sound(embedder: Embedder, rows: Sequence[Chunk], ledger: Ledger,
+                rejects: Rejects) -> tuple[Sequence[Chunk], Vectors]:  # fmt: skip
+    """The rows that have a finite vector which is not zero, and float32[len(rows), dimensions] of them.
+
+    A row for which the embedder raises when it is alone, too, is left out before the others are embedded. So their
+    batches follow from the remaining texts, on every attempt, machine and engine alike.
+
+    Raises:
+        GateRefused: not one of many rows has a sound vector: the model is broken.
+        Exception: what the embedder raised, where no single text is to blame for it.
+    """
+    try:
+        vectors = embedder.embed([row.input for row in rows], "document")
+    except BaseException as error:
+        blame_document(error, "embedding")
+        poison = _culprits(embedder, rows)
+        if not poison or (len(poison) == len(rows) > _HOPELESS) or not _works(embedder):
+            raise
+        for row, reason in poison:
+            rejects.add(_reject("poison_chunk", row, reason))
+        guilty = {id(row) for row, _ in poison}
+        rows = [row for row in rows if id(row) not in guilty]
+        vectors = embedder.embed([row.input for row in rows], "document")
+    return _only_sound(rows, vectors, ledger, rejects)
+
+
+def _culprits(embedder: Embedder, rows: Sequence[Chunk]) -> list[tuple[Chunk, str]]:
+    """Which rows the embedder cannot take alone, and what it says, found by halving."""
+    try:
+        embedder.embed([row.input for row in rows], "document")
+    except BaseException as error:
+        reason = blame_document(error, f"embedding chunk {rows[0].ordinal}")
+        if len(rows) == 1:
+            return [(rows[0], reason)]
+        middle = len(rows) // 2
+        return _culprits(embedder, rows[:middle]) + _culprits(embedder, rows[middle:])
+    return []
+
+
+def _works(embedder: Embedder) -> bool:
+    try:
+        embedder.embed([_HARMLESS], "document")
+    except BaseException as error:
+        blame_document(error, "embedding")
+        return False
+    return True
+
+
+def _only_sound(rows: Sequence[Chunk], vectors: Vectors, ledger: Ledger,
+                rejects: Rejects) -> tuple[Sequence[Chunk], Vectors]:  # fmt: skip
+    finite = np.asarray(np.isfinite(vectors).all(axis=1))
+    zero = finite & ~vectors.any(axis=1)
+    sound = finite & ~zero
+    if sound.all():
+        return rows, vectors
+    unsound: list[int] = np.flatnonzero(~sound).tolist()
+    if len(unsound) == len(rows) > _HOPELESS:
+        raise GateRefused(
+            f"the embedder gave no sound vector for {len(rows)} texts in a row, the first of document "
+            f"{rows[0].document.id!r} at {rows[0].document.position}: {_kind(zero[0])}. "
+            "Check the model with `backhaul doctor CONF`; another precision may help"
+        )
+    ledger.nan_vectors += int((~finite).sum())
+    ledger.zero_vectors += int(zero.sum())
+    for i in unsound:
+        rejects.add(_reject("bad_vector", rows[i], f"the embedder gave {_kind(zero[i])} for chunk {rows[i].ordinal}"))
+    return [rows[i] for i in np.flatnonzero(sound).tolist()], vectors[sound]
+
+
+def _kind(zero: bool) -> str:
+    return "zero" if zero else "NaN or infinity"
+
+
+def _reject(cause: str, chunk: Chunk, reason: str) -> Reject:
+    return Reject(cause, reason, str(chunk.document.position), chunk.document.id, chunk.text[:200])
