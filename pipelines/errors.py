@@ -64,7 +64,7 @@ class AliasMoved(TargetError):
 
 
 class LeaseHeld(BackhaulError):
-    """``retry_after_s``: when it is worth asking again."""
+    """``retry_after_s``: when it is worth asking again; infinite where it is not."""
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)

@@ -46,6 +46,7 @@ class LeasedTask:
         max_deaths: workers in a row that may die on a partition, whoever started them, before it is given up;
             None where the engine counts.
         on_demand_after: interruptions after which a partition is marked for on-demand capacity.
+        own: what is tried although another invocation failed at it; None: everything.
     """
 
     work: type[Any]  # a Work; jobs knows that class
@@ -59,6 +60,7 @@ class LeasedTask:
     lease: LeaseSettings
     max_deaths: int | None
     on_demand_after: int
+    own: Callable[[Partition], bool] | None = None
 
 
 class LeasedWork:
@@ -83,7 +85,9 @@ class LeasedWork:
         """Raises LeaseHeld while another invocation has it, WorkerDied when it was given up, and what the Work raises."""
         if receipt := self._receipts.find(partition.id):
             return receipt
-        return under_lease(self._leases, partition, self._run, max_deaths=self._task.max_deaths, keep=self._keep)
+        own = self._task.own is None or self._task.own(partition)
+        return under_lease(self._leases, partition, self._run, spare_failed=not own,
+                           max_deaths=self._task.max_deaths, keep=self._keep)  # fmt: skip
 
     def abandon(self) -> None:
         """This process is about to end whatever it is doing: let others have the partition at once."""
@@ -111,14 +115,14 @@ class LeasedWork:
 
 
 def under_lease(leases: Leases, partition: Partition, call: Callable[[Partition, Lease], T], *,
-                max_deaths: int | None = None, keep: Keep = kept) -> T:  # fmt: skip
+                spare_failed: bool = False, max_deaths: int | None = None, keep: Keep = kept) -> T:  # fmt: skip
     """``call`` while we hold the partition's lease; however it ends, the lease ends with it.
 
     Raises:
-        LeaseHeld: another invocation holds it, or took it over while we ran.
+        LeaseHeld: another invocation holds it, took it over while we ran, or (``spare_failed``) failed at it.
         WorkerDied: the last ``max_deaths`` workers died on it without finishing anything.
     """
-    lease = leases.take(partition.id)
+    lease = leases.take(partition.id, spare_failed=spare_failed)
     end: End = "failed"
     try:
         if max_deaths is not None and lease.epoch.deaths >= max_deaths:

@@ -7,6 +7,7 @@ an epoch again. Knows no stage and no engine.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -108,8 +109,11 @@ class Leases:
     def renew_every_s(self) -> float:
         return self._settings.ttl_s / 3
 
-    def take(self, partition_id: str) -> Lease:
+    def take(self, partition_id: str, *, spare_failed: bool = False) -> Lease:
         """The partition for us alone, as far as a lease can say so.
+
+        Args:
+            spare_failed: leave it alone where the last holder failed at it.
 
         Raises:
             LeaseHeld: another invocation has it and gave a sign of life; look again after ``retry_after_s``.
@@ -121,6 +125,12 @@ class Leases:
                 self._seen.pop(partition_id, None)
                 return Lease(self, partition_id, mine)
             before = self.newest(partition_id)
+            if spare_failed and before is not None and before.ended == "failed":
+                raise LeaseHeld(
+                    f"partition {partition_id[:12]} failed in the hands of {before.owner.name}; "
+                    "`backhaul failures CONF` says why",
+                    retry_after_s=math.inf,
+                )
             if before is not None and (left_s := self._held_for_s(partition_id, before)) > 0:
                 raise LeaseHeld(
                     f"partition {partition_id[:12]} is in the hands of {before.owner.name} (process {before.owner.pid})",
@@ -161,7 +171,7 @@ class Leases:
         if before is None:
             return mine
         died = before.ended is None
-        deaths = before.deaths if before.ended == "interrupted" else 0
+        deaths = before.deaths if before.ended in ("interrupted", "failed") else 0
         if died:
             deaths = 1 if before.progressed else before.deaths + 1
         lost = before.interruptions + (died or before.ended == "interrupted")

@@ -36,8 +36,25 @@ class BatchArraySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     idle_s: float = Field(
-        120.0, gt=0, description="seconds that a child with nothing to do waits for another's lease to end"
+        120.0,
+        gt=0,
+        description="seconds that a child with nothing to do waits for others' leases to end, then it leaves",
     )
+    capacity: Literal["auto", "spot", "on_demand"] = Field(
+        "auto", description="spot takes often interrupted partitions last, on_demand first; auto asks EC2 which it is"
+    )
+    index: int | None = Field(
+        None, ge=0, description="which child this is, outside AWS Batch; --index on the command line"
+    )
+    of: int | None = Field(None, ge=1, description="how many children there are, outside AWS Batch; --of likewise")
+
+    @model_validator(mode="after")
+    def _index_is_of_something(self) -> BatchArraySettings:
+        if (self.index is None) != (self.of is None):
+            raise ValueError("index and of go together, such as --index 0 --of 4")
+        if self.index is not None and self.of is not None and self.index >= self.of:
+            raise ValueError(f"index counts from 0, so that of {self.of} children the last is {self.of - 1}")
+        return self
 
 
 class EngineSettings(BaseModel):
@@ -70,6 +87,18 @@ class EngineSettings(BaseModel):
             raise ValueError(
                 f"workers: 0 runs in this process, which engine {self.name} does not; set workers, or local"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _array_is_whole(self) -> EngineSettings:
+        array, silent_s = self.batch_array, self.lease.ttl_s + self.lease.max_skew_s
+        if self.name == "batch_array" and array.idle_s <= silent_s:
+            raise ValueError(
+                f"batch_array.idle_s {array.idle_s:g} must be more than lease.ttl_s and lease.max_skew_s together "
+                f"({silent_s:g}), or a child leaves before a dead one's partitions can be taken over"
+            )
+        if self.name != "batch_array" and array.index is not None:
+            raise ValueError(f"--index and --of are for engine batch_array, not {self.name}; add --engine batch_array")
         return self
 
 

@@ -46,8 +46,10 @@ def run_inline(spec: WorkSpec[Any], pending: Pending, settings: EngineSettings, 
             try:
                 outcome: Outcome = Done(partition, work(partition))
             except LeaseHeld as error:
-                idle_since = idle_since or time.monotonic()
-                pending.hold(partition, error.retry_after_s, str(error))
+                if left := pending.hold(partition, error.retry_after_s, str(error)):
+                    yield left
+                else:
+                    idle_since = idle_since or time.monotonic()
                 continue
             except (Interrupted, KeyboardInterrupt):
                 raise interrupted(ended, pending.total, stop.notice) from None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
-from jobs.engines.engine import Beat, Done, EngineSettings, Failed, Outcome, WorkSpec
+from jobs.engines.engine import Beat, Done, EngineSettings, Failed, Left, Outcome, WorkSpec
 from jobs.engines.inline import run_inline
 from jobs.engines.pending import ADVICE, DIED, Pending
 from jobs.engines.process import WorkerProcess
@@ -149,7 +149,7 @@ class _Crew:
             elif isinstance(answer, Stopped):
                 yield from self._replace(worker, stop)
             elif isinstance(answer, InOtherHands):
-                self._hold(worker, answer)
+                yield from self._hold(worker, answer)
             elif worker.partition is None:
                 yield from self._do_without(worker, answer)
             else:
@@ -164,11 +164,13 @@ class _Crew:
             return Done(partition, answer.receipt)
         return self._pending.failed(partition, answer.cause, answer.message, answer.exit_code)
 
-    def _hold(self, worker: WorkerProcess, answer: InOtherHands) -> None:
+    def _hold(self, worker: WorkerProcess, answer: InOtherHands) -> Iterator[Left]:
         partition, worker.partition = worker.partition, None
         assert partition is not None
-        self._idle_since = self._idle_since or time.monotonic()
-        self._pending.hold(partition, answer.retry_after_s, answer.message)
+        if left := self._pending.hold(partition, answer.retry_after_s, answer.message):
+            yield left
+        else:
+            self._idle_since = self._idle_since or time.monotonic()
 
     def _replace(self, worker: WorkerProcess, stop: StopSignals) -> Iterator[Failed]:
         """A worker is gone: its partition is next in line again, unless it was its last attempt."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 
@@ -61,11 +62,15 @@ class Pending:
         """Its host is going away: next in line again, and no attempt is counted."""
         self._ready.appendleft(partition)
 
-    def hold(self, partition: Partition, after_s: float, message: str) -> None:
-        """Another invocation has it: to be asked for again after a while, which grows with how many are held."""
+    def hold(self, partition: Partition, after_s: float, message: str) -> Left | None:
+        """Another invocation has it: to be asked for again after a while, which grows with how many are held, or
+        left to it when ``after_s`` is infinite."""
+        if after_s == math.inf:
+            return Left(partition, message)
         after_s = max(after_s, len(self._held) * _ASK_EVERY_S)
         log.info("%s; asking again in %.1f s", message, after_s)
         heapq.heappush(self._held, (self._clock.monotonic() + after_s, partition.number, partition, message))
+        return None
 
     def died(self, partition: Partition, end: str) -> Failed | None:
         """Its worker died: next in line again, or given up after its last attempt."""
