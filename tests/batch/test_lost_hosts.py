@@ -129,3 +129,12 @@ def test_a_lost_host_is_replaced_after_a_while(tmp_path: Path) -> None:
         for _ in range(5):
             batch.step()
         assert job.status == "RUNNABLE"
+
+
+def test_a_calm_spares_the_hosts_without_notice_alone() -> None:
+    fleet = Fleet(2, 1, 0, replacement_s=0)
+    noticed, spared = fleet.arrive(now=0.0)
+    fleet.storm(Storm(0.3, notice_s=40.0, sigterm=True, minute_s=20.0), now=0.0)
+    dies_at, noticed.noticed = noticed.dies_at, True
+    fleet.storm(None, now=1.0)
+    assert (noticed.dies_at, spared.dies_at) == (dies_at, math.inf)

@@ -17,7 +17,9 @@ from tests.batch.programs import DEADLINE_S, OBEDIENT, STUBBORN, alive, python, 
 from tests.batch.simulator import BatchSimulator
 
 
-def test_children_know_their_index_their_array_and_their_attempt(batch: BatchSimulator) -> None:
+def test_children_know_their_index_their_array_and_their_attempt(batch: BatchSimulator,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setenv("AWS_BATCH_JOB_ARRAY_INDEX", "7")  # of a job around this one
     names = ("JOB_ARRAY_INDEX", "JOB_ARRAY_SIZE", "JOB_ATTEMPT", "JOB_ID")
     program = f"import os; print(*(os.environ.get('AWS_BATCH_' + n) for n in {names}), os.environ['CORPUS'])"
     array = batch.submit(command=python(program), array_size=3, environment={"CORPUS": "papers"})
@@ -152,6 +154,17 @@ def test_jobs_and_children_are_described_as_describe_jobs_has_them(batch: BatchS
     assert described[0]["arrayProperties"] == {"size": 2, "statusSummary": {"FAILED": 2}}
     assert [attempt["container"] for attempt in described[3]["attempts"]] == [{"exitCode": 75}, {"exitCode": 75}]
     assert described[2]["attempts"][0]["container"]["reason"].startswith("CannotStartContainerError")
+
+
+def test_an_attempt_is_described_when_it_has_ended(batch: BatchSimulator) -> None:
+    job = batch.submit(command=python(OBEDIENT), attempts=2)
+    until_up(batch, job.children[0])
+    assert (job.describe()["status"], job.describe()["attempts"]) == ("RUNNING", [])
+    assert job.describe()["startedAt"] == job.attempts[0].started_at
+    batch.terminate(job)
+    batch.run_until_done(DEADLINE_S)
+    (ended,) = job.describe()["attempts"]
+    assert ended["stoppedAt"] == job.describe()["stoppedAt"] >= ended["startedAt"]
 
 
 def pids(job: Job) -> list[int]:
