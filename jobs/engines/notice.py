@@ -179,11 +179,9 @@ class _Metadata:
             with contextlib.closing(kind(self._host, self._port, timeout=self._timeout_s)) as connection:
                 connection.request(method, self._prefix + path, headers={"Connection": "close", **headers})
                 response = connection.getresponse()
-                body = response.read(_MAX_BYTES + 1)
+                body = response.read(_MAX_BYTES)  # what is longer is cut off, and of no use
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _NoAnswer(type(error).__name__) from None  # its text might hold a header
-        if len(body) > _MAX_BYTES:
-            raise _NoAnswer(f"more than {_MAX_BYTES} bytes")
         lives = response.getheader("X-aws-ec2-metadata-token-ttl-seconds", "")
         ttl_s = min(int(lives), _TOKEN_TTL_S) if re.fullmatch("[0-9]{1,9}", lives) else _TOKEN_TTL_S
         return response.status, body.decode("utf-8", "replace").strip(), ttl_s

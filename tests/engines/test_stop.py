@@ -144,6 +144,7 @@ def test_a_rebalance_recommendation_stops_only_where_it_shall(imds: FakeImds, ki
     imds.announce_rebalance()
     with StopSignals(on_second=kills, stop_on_rebalance=False) as stop:
         imds.wait_for(lambda: imds.count() >= 1, "the first poll")
+        assert wait([stop.wake], 0.5) == []
     assert (stop.requested, imds.count(path=REBALANCE)) == (False, 0)
     with StopSignals(on_second=kills) as stop:
         assert wait([stop.wake], DEADLINE_S)
