@@ -12,9 +12,10 @@ import pytest
 
 from pipelines.errors import StoreError
 from pipelines.pages import hex_cuts
+from pipelines.receipts import Receipts
 from pipelines.store import ObjectStore
 
-KEYS = [f"d/{number:03x}" for number in range(0, 4096, 8)]
+KEYS = [f"d/{number:03x}.json" for number in range(0, 4096, 8)]
 _MODIFIED = datetime(2026, 11, 1, tzinfo=UTC)
 
 
@@ -52,6 +53,12 @@ def test_sixteen_pages_are_under_way_at_once() -> None:
     assert sorted(found) == KEYS
     assert barrier.n_waiting == 0
     assert len(met) == 16
+
+
+def test_receipts_are_listed_in_sixteen_ranges() -> None:
+    api = Listed()
+    assert {f"d/{one}.json" for one in Receipts(_store(api), "d").committed()} == set(KEYS)
+    assert len(api.requests) == 1 + 16
 
 
 def test_a_listing_of_one_page_is_asked_for_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from hashlib import sha256
 
 import pytest
@@ -38,6 +39,7 @@ def test_only_receipts_are_listed_however_many_pages_they_take(page: int) -> Non
     assert receipts.committed() == ids
     times = dict(receipts.listed())
     assert set(times) == ids
+    assert all(abs(ms / 1000 - time.time()) < 60 for ms in times.values())
     assert times == {one: store.head(f"{receipts.folder}/{one}.json").modified_ms for one in ids}
 
 
