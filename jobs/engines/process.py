@@ -9,7 +9,7 @@ import sys
 from multiprocessing.connection import Pipe
 from typing import Any
 
-from jobs.engines.worker import Hello
+from jobs.engines.worker import Answer, Hello
 from pipelines.partition import Partition
 
 _END_S = 10.0
@@ -46,6 +46,10 @@ class WorkerProcess:
     def send(self, message: Any) -> None:  # Any: Hello, a Partition, Stop or None
         with contextlib.suppress(OSError):  # a worker that died is noticed where its pipe is read
             self.pipe.send(message)
+
+    def recv(self) -> Answer:
+        answer: Answer = self.pipe.recv()
+        return answer
 
     def kill(self) -> None:
         self._process.kill()
