@@ -1,6 +1,7 @@
-"""The inside of one worker process: builds its Work once, then answers one partition at a time.
+"""The inside of one worker: builds its Work once, then answers one partition at a time.
 
-Knows the pipe to its driver and a Work; knows neither the other workers nor any retrying.
+Knows a Work, what is said between driver and worker, and the pipe of a process on this machine; knows neither the other
+workers nor any retrying.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -82,36 +84,41 @@ def fault_of(error: BaseException) -> Fault:
     return Fault(cause, str(error) or repr(error), exit_code)
 
 
-def main(descriptor: int) -> None:
-    """Serve the driver at the other end of ``descriptor`` until it says so, or is gone."""
-    os.set_inheritable(descriptor, False)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everyone; the driver decides
-    worker = _Worker(Connection(descriptor))
-    signal.signal(signal.SIGTERM, lambda number, frame: worker.stop.set())
-    worker.serve()
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(0)  # nothing of ours is left to do, and libraries' exit handlers have hung and aborted here
+class WorkerLoop:
+    """Builds its Work, then answers partitions one after the other, in the thread that calls ``serve``.
 
+    ``send`` takes each answer and raises for one that cannot be sent; it is called from several threads.
+    ``abandoned`` is called when the time for the part in hand is over and its lease was released: the process
+    should end now.
+    """
 
-class _Worker:
-    def __init__(self, pipe: Connection) -> None:
-        self.stop = threading.Event()
-        self._pipe = pipe
-        self._sending = threading.Lock()
+    def __init__(self, send: Callable[[Answer], None], abandoned: Callable[[], None]) -> None:
+        self._send = send
+        self._abandoned = abandoned
+        self._stop = threading.Event()
         self._work: Work[Any] | None = None
         # At most one partition is under way, and the end mark behind it.
         self._partitions: queue.Queue[Partition | None] = queue.Queue(2)
 
-    def serve(self) -> None:
-        hello: Hello = self._pipe.recv()
+    def hand(self, partition: Partition | None) -> None:
+        """The next partition; None: end."""
+        self._partitions.put(partition)
+
+    def stop(self, grace_s: float | None = None) -> None:
+        """Take no partition any more, finish the part in hand, and abandon it after ``grace_s``."""
+        self._stop.set()
+        if grace_s is not None:
+            timer = threading.Timer(grace_s, self._abandon)
+            timer.daemon = True
+            timer.start()
+
+    def serve(self, hello: Hello) -> None:
         logging.basicConfig(level=hello.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-        threading.Thread(target=self._listen, daemon=True).start()
         try:
-            spec: WorkSpec[Any] = pickle.loads(hello.spec)  # noqa: S301  # from our own driver's pipe
+            spec: WorkSpec[Any] = pickle.loads(hello.spec)  # noqa: S301  # from our own driver
             work = self._work = spec.work(spec.settings)
             work.report = lambda beat: self._send(Beat.of(beat))
-            work.stopping = self.stop.is_set
+            work.stopping = self._stop.is_set
         except Exception as error:
             if not isinstance(error, BackhaulError):
                 log.exception("the work could not be built")
@@ -119,44 +126,61 @@ class _Worker:
             return
         self._send(Ready())
         while (partition := self._partitions.get()) is not None:
-            answer = self._answer(work, partition)
+            answer = Stopped() if self._stop.is_set() else _answer(work, partition)
             try:
                 self._send(answer)
             except Exception as error:  # a receipt that cannot be pickled
                 self._send(fault_of(error))
 
-    def _answer(self, work: Work[Any], partition: Partition) -> Answer:
-        try:
-            return Receipt(work(partition))
-        except Interrupted:
-            return Stopped()
-        except LeaseHeld as error:
-            return InOtherHands(str(error), error.retry_after_s)
-        except BackhaulError as error:
-            return fault_of(error)
-        except BaseException as error:  # the engine boundary: whatever it is, the driver must hear of it
-            log.exception("partition %d failed", partition.number)
-            return fault_of(error)
-
-    def _send(self, answer: Answer) -> None:
-        with self._sending:
-            self._pipe.send(answer)
-
     def _abandon(self) -> None:
         """The time for the part in hand is over."""
         if isinstance(self._work, LeasedWork):
             self._work.abandon()
-        os._exit(Interrupted.exit_code)
+        self._abandoned()
 
-    def _listen(self) -> None:
-        """Take what the driver sends; when the driver is gone, so is this process, whatever the Work is doing."""
-        try:
-            while (message := self._pipe.recv()) is not None:
-                if isinstance(message, Stop):
-                    self.stop.set()
-                    threading.Timer(message.grace_s, self._abandon).start()
-                else:
-                    self._partitions.put(message)
-            self._partitions.put(None)
-        except (EOFError, OSError):
-            os._exit(1)
+
+def _answer(work: Work[Any], partition: Partition) -> Answer:
+    try:
+        return Receipt(work(partition))
+    except Interrupted:
+        return Stopped()
+    except LeaseHeld as error:
+        return InOtherHands(str(error), error.retry_after_s)
+    except BackhaulError as error:
+        return fault_of(error)
+    except BaseException as error:  # the engine boundary: whatever it is, the driver must hear of it
+        log.exception("partition %d failed", partition.number)
+        return fault_of(error)
+
+
+def main(descriptor: int) -> None:
+    """Serve the driver at the other end of ``descriptor`` until it says so, or is gone."""
+    os.set_inheritable(descriptor, False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everyone; the driver decides
+    pipe, sending = Connection(descriptor), threading.Lock()
+
+    def send(answer: Answer) -> None:
+        with sending:
+            pipe.send(answer)
+
+    loop = WorkerLoop(send, abandoned=lambda: os._exit(Interrupted.exit_code))
+    signal.signal(signal.SIGTERM, lambda number, frame: loop.stop())
+    hello: Hello = pipe.recv()
+    threading.Thread(target=_listen, args=(pipe, loop), daemon=True).start()
+    loop.serve(hello)
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(0)  # nothing of ours is left to do, and libraries' exit handlers have hung and aborted here
+
+
+def _listen(pipe: Connection, loop: WorkerLoop) -> None:
+    """Take what the driver sends; when the driver is gone, so is this process, whatever the Work is doing."""
+    try:
+        while (message := pipe.recv()) is not None:
+            if isinstance(message, Stop):
+                loop.stop(message.grace_s)
+            else:
+                loop.hand(message)
+        loop.hand(None)
+    except (EOFError, OSError):
+        os._exit(1)
