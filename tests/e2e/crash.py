@@ -73,21 +73,30 @@ def storm(folder: Path, fleet: Fleet, *, seed: int, kills: int, target: str = "l
     blows = _Blows(fleet, chance, share_of_drivers, result)
     source = write_corpus(folder / "source", objects=objects, documents=documents, words=30, seed=seed)
     root = folder / "stormy"
-    conf = _conf(folder, source, root, target, url, rows_per_part, fleet.engine)
+    conf = conf_of(folder, source, root, target, url, rows_per_part, fleet.engine)
     parts = objects * math.ceil(documents / rows_per_part)
     in_embed = kills - round(kills * share_in_load)
     step = max(1, 2 * parts // max(1, in_embed))
     while result.kills < in_embed and not any(root.glob("runs/*/manifest.json")):
         result.kills_in_embed += blows.fall("embed", conf, root, "attempts/embed/*/*/*", step, in_embed - result.kills)
-    _until_done("embed", conf)
+    until_done("embed", conf)
     while result.kills < kills and share_in_load:
         result.kills_in_load += blows.fall("load", conf, root, "loads/*/*/*.json", 1, kills - result.kills)
         if any(root.glob("runs/*/loads/*/*/finished/*")):  # loaded before the kills were: load it anew
             for row in backhaul_here("list", conf, "--json").json["generations"]:
                 assert backhaul_here("drop", conf, "--generation", row["generation"], "--yes").code == 0
             shutil.rmtree(next(root.glob("runs/*/loads")))
-    final = _until_done("run", conf)
-    quiet = _until_done("run", _conf(folder, source, folder / "quiet", target, url, rows_per_part,
+    compare(result, folder, conf, source, expected_rows=objects * documents, target=target, url=url,
+            rows_per_part=rows_per_part)  # fmt: skip
+    result.seconds = round(time.monotonic() - began, 1)
+    return result
+
+
+def compare(result: Storm, folder: Path, conf: Path, source: Path, *, expected_rows: int, target: str = "lancedb",
+            url: str | None = None, rows_per_part: int = 64) -> None:  # fmt: skip
+    """Finish the stormy run, make a quiet one of the same corpus, and fill in what the two have in common."""
+    final = until_done("run", conf)
+    quiet = until_done("run", conf_of(folder, source, folder / "quiet", target, url, rows_per_part,
                                      {"name": "local", "workers": 2}))  # fmt: skip
     result.same_content = final["content_digest"] == quiet["content_digest"]
     result.same_bytes = final["bytes_digest"] == quiet["bytes_digest"]
@@ -95,13 +104,9 @@ def storm(folder: Path, fleet: Fleet, *, seed: int, kills: int, target: str = "l
     # `run` released it, so every row and vector was compared with its part.
     (live,) = (row for row in listed.values() if row["live"])
     result.rows = live["rows"]
-    result.exact_rows = (
-        live["generation"] == final["generation"] and result.rows == final["rows"] == objects * documents
-    )
-    begun, distinct = count_attempts(open_store(f"file://{root}"), final["run_id"])
+    result.exact_rows = live["generation"] == final["generation"] and result.rows == final["rows"] == expected_rows
+    begun, distinct = count_attempts(open_store(f"file://{folder}/stormy"), final["run_id"])
     result.parts, result.recomputed = distinct, begun - distinct
-    result.seconds = round(time.monotonic() - began, 1)
-    return result
 
 
 @dataclass
@@ -162,7 +167,7 @@ def _count(root: Path, marks: str) -> int:
     return sum(1 for _ in root.glob(f"runs/*/{marks}"))
 
 
-def _until_done(verb: str, conf: Path) -> dict[str, object]:
+def until_done(verb: str, conf: Path) -> dict[str, object]:
     for _ in range(5):
         outcome = backhaul(verb, conf, "--json")
         if outcome.code == 0:
@@ -170,7 +175,7 @@ def _until_done(verb: str, conf: Path) -> dict[str, object]:
     raise AssertionError(outcome.err)
 
 
-def _conf(folder: Path, source: Path, root: Path, target: str, url: str | None, rows_per_part: int,
+def conf_of(folder: Path, source: Path, root: Path, target: str, url: str | None, rows_per_part: int,
           engine: dict[str, Any]) -> Path:  # fmt: skip
     index = {"target": target, "url": url} if url else {"target": target}
     return write_conf(folder / f"{root.name}.yaml", root=f"file://{root}", source=f"file://{source}",
