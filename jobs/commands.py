@@ -34,6 +34,8 @@ Conf = Annotated[
     Path, typer.Argument(help="run description, such as conf/demo.yaml", metavar="CONF", show_default=False)
 ]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set engine.workers=4; repeatable")]
+Index = Annotated[int | None, typer.Option("--index", help="engine batch_array outside AWS Batch: which child, from 0")]
+Of = Annotated[int | None, typer.Option("--of", help="engine batch_array outside AWS Batch: how many children")]
 EngineName = Annotated[str | None, typer.Option("--engine", help="same as --set engine.name=NAME")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object, and nothing else, on standard output")]
 RunId = Annotated[str | None, typer.Option("--run", help="a run id or its beginning, instead of the newest run")]
@@ -45,11 +47,13 @@ Mode = Annotated[Literal["lexical", "vector", "hybrid"], typer.Option(help="how 
 Exact = Annotated[bool, typer.Option("--exact", help="score every row instead of approximate search")]
 
 
-def _session(conf: Path, sets: list[str] | None, engine: str | None, as_json: bool) -> Session:
+def _session(conf: Path, sets: list[str] | None, engine: str | None, as_json: bool, *,
+             index: int | None = None, of: int | None = None) -> Session:  # fmt: skip
     from jobs.session import Session
     from jobs.settings import load_settings
 
-    overrides = [*(sets or []), *([f"engine.name={engine}"] if engine else [])]
+    given = {"engine.name": engine, "engine.batch_array.index": index, "engine.batch_array.of": of}
+    overrides = [*(sets or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     return Session(load_settings(conf, overrides), quiet=as_json and not sys.stderr.isatty())
 
 
@@ -94,40 +98,29 @@ def run(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJso
 
 
 @app.command("embed")
-def embed(
-    conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, replan: Replan = False
-) -> None:
+def embed(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, replan: Replan = False,
+          index: Index = None, of: Of = None) -> None:  # fmt: skip
     """Embed what is pending, planning first if need be, and write the manifest.
 
     Example: backhaul embed conf/demo.yaml --set engine.workers=2
     """
-    from jobs.verbs.embed import embed_run
-    from jobs.verbs.plan import open_or_plan
+    from jobs.verbs.embed import embed_corpus
 
-    session = _session(conf, sets, engine, as_json)
-    planned = open_or_plan(session, replan=replan)
-    manifest = embed_run(session, planned.plan)
-    assert manifest is not None
-    _print("embed", {"run_id": manifest.run_id, "rows": manifest.rows, **manifest.totals,
-                     "content_digest": manifest.content_digest, "bytes_digest": manifest.bytes_digest}
-           | {"rows": manifest.rows}, conf, as_json)  # fmt: skip
+    session = _session(conf, sets, engine, as_json, index=index, of=of)
+    _print("embed", embed_corpus(session, replan=replan), conf, as_json)
 
 
 @app.command("load")
-def load(
-    conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, run_id: RunId = None
-) -> None:
+def load(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, run_id: RunId = None,
+         index: Index = None, of: Of = None) -> None:  # fmt: skip
     """Load an embedded run into its generation, making the index if need be.
 
     Example: backhaul load conf/demo.yaml
     """
-    from jobs.verbs.load import load_run
-    from pipelines.load import must_read_manifest
+    from jobs.verbs.load import load_corpus
 
-    session = _session(conf, sets, engine, as_json)
-    plan = session.plan(run_id)
-    generation = load_run(session, plan, must_read_manifest(session.store, plan.run_id))
-    _print("load", {"run_id": plan.run_id, "generation": generation.name, "rows": generation.rows}, conf, as_json)
+    session = _session(conf, sets, engine, as_json, index=index, of=of)
+    _print("load", load_corpus(session, run_id), conf, as_json)
 
 
 @app.command("verify")

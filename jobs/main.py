@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -21,7 +22,7 @@ def main() -> None:
 
 def run_command(arguments: Sequence[str]) -> int:
     """The exit code of one command. Every expected error ends as one message, never as a traceback."""
-    conf = next((word for word in arguments[1:] if word.endswith((".yaml", ".yml"))), "CONF")
+    conf = shlex.quote(next((word for word in arguments[1:] if word.endswith((".yaml", ".yml"))), "CONF"))
     as_json = "--json" in arguments
     try:
         outcome = app(list(arguments) or ["--help"], prog_name="backhaul", standalone_mode=False)

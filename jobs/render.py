@@ -24,11 +24,17 @@ def plan(r: Result) -> str:
 
 
 def embed(r: Result) -> str:
+    if not r["complete"]:
+        rest = "another process makes the manifest" if not r["pending"] else _left(r)
+        return f"run {r['run_id'][:12]}: {_done(r)} are embedded; {rest}\nnext: backhaul status CONF"
     return (f"run {r['run_id'][:12]}: {r['rows']:,} rows of {r['documents']:,} documents\n"
             f"content digest {r['content_digest']}\nbytes digest   {r['bytes_digest']}\nnext: backhaul load CONF")  # fmt: skip
 
 
 def load(r: Result) -> str:
+    if not r["complete"]:
+        rest = "another process finishes the load" if not r["pending"] else _left(r)
+        return f"run {r['run_id'][:12]}: {_done(r)} are loaded; {rest}\nnext: backhaul status CONF"
     return f"generation {r['generation']} holds {r['rows']:,} rows\nnext: backhaul verify CONF"
 
 
@@ -149,6 +155,15 @@ def _hours(hours: float) -> str:
     if hours < 1 / 60:
         return f"{hours * 3600:.0f} s"
     return f"{hours * 60:.0f} min" if hours < 1.5 else f"{hours:.1f} h"
+
+
+def _done(r: Result) -> str:
+    return f"{r['partitions'] - r['pending']:,} of {r['partitions']:,} partitions"
+
+
+def _left(r: Result) -> str:
+    failed = f", {r['failed']:,} of which failed (backhaul failures CONF)" if r["failed"] else ""
+    return f"{r['pending']:,} are left to the array's other children{failed}"
 
 
 def _detail(gate: Result) -> str:

@@ -6,7 +6,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -14,12 +14,15 @@ import orjson
 
 from jobs.engines.backends import open_engine
 from jobs.engines.engine import Beat, Done, Engine, Failed, Left, Work, WorkSpec
+from jobs.engines.on_batch_array import ArrayChild, find_child
 from jobs.progress import Progress
 from jobs.settings import Settings
 from pipelines.digest import canonical_json, digest_of
 from pipelines.embed.backends import requested_maker, space_of
 from pipelines.errors import BackhaulError, GateRefused, NotFound, SettingsError
-from pipelines.leased import LeasedTask, LeasedWork
+from pipelines.leased import LeasedTask, LeasedWork, alone
+from pipelines.leases import Leases
+from pipelines.owner import this_owner
 from pipelines.partition import Partition
 from pipelines.plan.plan import Plan, find_run, list_runs, read_plan
 from pipelines.receipts import Receipts
@@ -33,11 +36,12 @@ from pipelines.targets.target import Generation, IndexTarget
 class PartitionsFailed(BackhaulError):
     """Some partitions failed; the others are committed. ``exit_code`` 3 when each was refused by a gate."""
 
-    def __init__(self, stage: str, failures: Sequence[Failed], total: int) -> None:
+    def __init__(self, stage: str, failures: Sequence[Failed], total: int, *, shared: bool = False) -> None:
         lines = [f"  {f.partition.id}: {f.cause}: {f.message}" for f in failures[:5]]
         more = [f"  and {len(failures) - 5} more"] if len(failures) > 5 else []
+        others = "the others are done, or in other hands" if shared else "the others are done"
         super().__init__(
-            "\n".join([f"{stage}: {len(failures)} of {total} partitions failed, the others are done:", *lines, *more,
+            "\n".join([f"{stage}: {len(failures)} of {total} partitions failed, {others}:", *lines, *more,
                        "`backhaul failures CONF` groups them; after mending the cause, `backhaul retry CONF` runs them again."])
         )  # fmt: skip
         if all(failure.exit_code == GateRefused.exit_code for failure in failures):
@@ -76,6 +80,12 @@ class Session:
     @cached_property
     def engine(self) -> Engine:
         return open_engine(self.settings.engine)
+
+    @cached_property
+    def child(self) -> ArrayChild | None:
+        """Which child of an array this process is, if it is one."""
+        engine = self.settings.engine
+        return find_child(engine.batch_array) if engine.name == "batch_array" else None
 
     @cached_property
     def invocation(self) -> str:
@@ -134,6 +144,17 @@ class Session:
             raise SettingsError(f"corpus {self.settings.corpus} has no live generation; `backhaul run CONF` makes one")
         return found
 
+    def refuse_array(self, verb: str) -> None:
+        """Raises SettingsError in an array, every child of which would do all of ``verb``."""
+        if self.child:
+            once = f"backhaul {verb} CONF --set engine.name=local"
+            raise SettingsError(f"the children of an array embed and load; {verb} is done once, after them: `{once}`")
+
+    def alone(self, run_id: str, what: str) -> AbstractContextManager[None]:
+        """A block that one driver is in at a time, as far as a lease can say so; LeaseHeld for the others."""
+        folder, owner = f"runs/{run_id}/leases/drivers", this_owner(self.invocation)
+        return alone(Leases(self.store, folder, owner, self.settings.engine.lease), what)
+
     def say(self, text: str) -> None:
         """A line about what is going on, on standard error."""
         if not self.quiet:
@@ -151,7 +172,9 @@ class Session:
             Interrupted: told to stop.
         """
         spec = WorkSpec(work, task) if receipts is None else self._leased(work, task, receipts)
-        finished, failures = [], []
+        finished, failures, shared = [], [], False
+        if total_rows is not None and self.child:
+            total_rows = total_rows // self.child.of  # about what this child will do of it
         done = len(plan.partitions) - len(pending)
         with Progress(stage, len(plan.partitions), done, total_rows, estimated=estimated, quiet=self.quiet) as progress:
 
@@ -162,6 +185,7 @@ class Session:
             outcomes = self.engine.run(spec, pending, workers=workers, on_beat=beat)
             for outcome in outcomes:
                 if isinstance(outcome, Left):
+                    shared = True
                     continue
                 if isinstance(outcome, Done):
                     finished.append(outcome.receipt)
@@ -171,7 +195,7 @@ class Session:
                     self._record_failure(plan.run_id, stage, outcome)
                 progress.partition_done()
         if failures:
-            raise PartitionsFailed(stage, failures, len(plan.partitions))
+            raise PartitionsFailed(stage, failures, len(plan.partitions), shared=shared)
         return finished
 
     def _leased(self, work: type[Work[Any]], task: Any, receipts: Receipts) -> WorkSpec[Any]:
@@ -180,7 +204,7 @@ class Session:
             work=work, settings=task, root=s.root, storage=s.storage, receipts=receipts.folder, leases=receipts.leases,
             on_demand=receipts.on_demand, invocation=self.invocation, lease=engine.lease,
             max_deaths=engine.max_attempts if engine.name == "batch_array" else None,
-            on_demand_after=engine.on_demand_after)  # fmt: skip
+            on_demand_after=engine.on_demand_after, own=self.child.owns if self.child else None)  # fmt: skip
         return WorkSpec(LeasedWork, leased)
 
     @contextmanager

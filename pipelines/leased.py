@@ -38,6 +38,21 @@ def kept(lease: Lease, every_s: float) -> Iterator[None]:
         thread.join(every_s)
 
 
+@contextmanager
+def alone(leases: Leases, what: str) -> Iterator[None]:
+    """The block under a lease of its own. Raises LeaseHeld while another invocation is in it."""
+    lease, end = leases.take(what), "failed"  # type: tuple[Lease, End]
+    try:
+        with kept(lease, leases.renew_every_s):
+            yield
+        end = "done"
+    except (KeyboardInterrupt, SystemExit):
+        end = "interrupted"
+        raise
+    finally:
+        lease.end(end)
+
+
 @dataclass(frozen=True, slots=True)
 class LeasedTask:
     """A Work's class and settings, and under which leases it runs. ``receipts`` and ``leases`` are folders.

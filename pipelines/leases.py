@@ -139,8 +139,10 @@ class Leases:
         raise LeaseHeld(f"partition {partition_id[:12]} is taken by others again and again", retry_after_s=1.0)
 
     def clear(self, partition_id: str) -> None:
-        """Forget what became of former holders, so that the partition has all its attempts again."""
-        if before := self.newest(partition_id):
+        """Forget what became of former holders, so that the partition has all its attempts again. Whoever has it in
+        hand is trying it already, and is left alone."""
+        before = self.newest(partition_id)
+        if before is not None and self._held_for_s(partition_id, before) <= 0:
             self._create(partition_id, replace(self._next(before), ended="cleared", deaths=0, interruptions=0))
 
     def newest(self, partition_id: str) -> Epoch | None:

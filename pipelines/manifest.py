@@ -20,6 +20,7 @@ from pipelines.ledger import LimitsSettings, total
 from pipelines.partition import Partition
 from pipelines.parts import Part, bits_digest, read_columns, read_part
 from pipelines.plan.plan import Plan
+from pipelines.rejects import OF_CHUNKS
 from pipelines.store import Created, Store
 
 _IDENTITY = ("document_id", "tenant", "ordinal", "position", "row_digest")
@@ -135,18 +136,30 @@ def read_rows(store: Store, entry: Entry) -> Iterator[tuple[Part, pa.Table]]:
 
 def check_limits(totals: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]], limits: LimitsSettings,
                  store: Store, run_id: str) -> None:  # fmt: skip
-    """Raises GateRefused when rejects or truncation go over the settings' limits, naming the causes."""
-    records, rejected = totals["records"], sum(totals["rejects"].values())
-    if records and rejected / records > limits.max_reject_share:
+    """Raises GateRefused when bad vectors, rejects or truncation go over the settings' limits, naming the causes."""
+    ledger = totals["ledger"]
+    if (bad := ledger["nan_vectors"] + ledger["zero_vectors"]) > limits.max_bad_vectors:
+        worst = next(r["partition"] for r in receipts if r["ledger"]["nan_vectors"] + r["ledger"]["zero_vectors"])
+        raise GateRefused(
+            f"the embedder gave {ledger['nan_vectors']} vectors with NaN or infinity and {ledger['zero_vectors']} zero "
+            f"ones, {bad} in all; limits.max_bad_vectors is {limits.max_bad_vectors}. `backhaul failures CONF` names their "
+            "documents. Check the model; raise the limit to leave such rows out; or, where a machine was at fault, delete "
+            f"the receipts (the first is {store.uri}/runs/{run_id}/receipts/embed/{worst}.json) and run the same command again."
+        )
+    records, chunks = totals["records"], ledger["chunks"]
+    lost = sum(totals["rejects"].get(cause, 0) for cause in OF_CHUNKS)
+    rejected = sum(totals["rejects"].values()) - lost
+    share = max(rejected / max(1, records), lost / max(1, chunks))
+    if share > limits.max_reject_share:
         causes = ", ".join(f"{cause} {count}" for cause, count in sorted(totals["rejects"].items()))
         files = [f"{store.uri}/runs/{run_id}/{r['rejects']['file']}" for r in receipts if r["rejects"]["file"]]
         raise GateRefused(
-            f"{rejected} of {records} records were rejected ({rejected / records:.1%}), over limits.max_reject_share "
-            f"{limits.max_reject_share:.1%}: {causes}. They are kept in {files[0]}"
+            f"{rejected} of {records} records{f' and {lost} of {chunks} chunks' if lost else ''} were rejected "
+            f"({share:.1%}), over limits.max_reject_share {limits.max_reject_share:.1%}: {causes}. They are kept in {files[0]}"
             f"{f' and {len(files) - 1} more' if len(files) > 1 else ''}; `backhaul failures CONF` groups them. "
             "Mend the source and plan again, or raise the limit and run the same command again."
         )
-    ledger, limit = totals["ledger"], limits.max_truncated_share
+    limit = limits.max_truncated_share
     if limit is not None and ledger["tokens"] and ledger["truncated_tokens"] / ledger["tokens"] > limit:
         worst = ", ".join(f"{key} ({n})" for key, n in list(ledger["truncated_by_source"].items())[:_EXAMPLES])
         raise GateRefused(
@@ -162,13 +175,13 @@ def _totals(ordered: Sequence[tuple[Partition, Mapping[str, Any]]]) -> dict[str,
     for _, receipt in ordered:
         for cause, count in receipt["rejects"]["counts"].items():
             rejects[cause] = rejects.get(cause, 0) + count
-    lost_rows = rejects.get("bad_vector", 0)
+    of_chunks = sum(rejects.get(cause, 0) for cause in OF_CHUNKS)
     return {
         "partitions": len(ordered),
         "parts": sum(len(receipt["parts"]) for _, receipt in ordered),
         "rows": sum(receipt["rows"] for _, receipt in ordered),
         "documents": ledger["documents"],
-        "records": ledger["documents"] + sum(rejects.values()) - lost_rows,
+        "records": ledger["documents"] + sum(rejects.values()) - of_chunks,
         "rejects": rejects,
         "ledger": ledger,
     }

@@ -57,7 +57,7 @@ class Bench:
             documents = len({(c.document.id, c.document.position) for c in chunks})
             counts = {**Ledger(documents=documents, chunks=len(chunks), tokens=100).to_json(), **(ledger or {})}
             self.receipts[partition.id] = {
-                "parts": parts, "rows": len(chunks), "ledger": counts,
+                "partition": partition.id, "parts": parts, "rows": len(chunks), "ledger": counts,
                 "rejects": {"file": "rejects/embed/some.jsonl" if rejects else None, "counts": rejects or {}},
             }  # fmt: skip
 
@@ -197,9 +197,24 @@ def test_too_many_rejects_are_refused_with_causes_and_file() -> None:
     assert bench.commit(max_reject_share=0.6).totals["records"] == 5
 
 
-def test_rows_lost_to_bad_vectors_are_not_records() -> None:
-    bench = Bench([[A, B]], rejects={"bad_vector": 2})
-    assert bench.commit(max_reject_share=1.0).totals["records"] == 2
+def test_chunks_lost_of_documents_that_count_are_not_records() -> None:
+    bench = Bench([[A, B]], rejects={"bad_vector": 2, "poison_chunk": 1, "poison_document": 1})
+    assert bench.commit(max_reject_share=1.0).totals["records"] == 3
+
+
+def test_too_many_lost_chunks_are_refused_even_of_few_documents() -> None:
+    bench = Bench([[("a", "x.jsonl", 0, 50)]], rejects={"poison_chunk": 10})
+    with pytest.raises(GateRefused, match=r"0 of 1 records and 10 of 50 chunks were rejected \(20\.0%\)"):
+        bench.commit(max_reject_share=0.1)
+
+
+def test_too_many_bad_vectors_are_refused_and_the_message_says_what_may_be_done() -> None:
+    bench = Bench([[A, B]], rejects={"bad_vector": 3}, ledger={"nan_vectors": 2, "zero_vectors": 1})
+    with pytest.raises(
+        GateRefused, match=r"2 vectors with NaN.*1 zero.*max_bad_vectors is 2.*backhaul failures CONF.*receipts"
+    ):
+        bench.commit(max_bad_vectors=2, max_reject_share=1.0)
+    assert bench.commit(max_bad_vectors=3, max_reject_share=1.0).rows == 4
 
 
 def test_too_much_truncation_is_refused_naming_the_worst_sources() -> None:

@@ -47,8 +47,15 @@ class BatchArrayEngine:
 
     def __init__(self, settings: EngineSettings, environment: Mapping[str, str] = os.environ) -> None:
         """Raises SettingsError when nothing says which child this is."""
+        child = find_child(settings.batch_array, environment)
+        if child is None:
+            raise SettingsError(
+                f"engine batch_array must know which child of the array this is. Inside AWS Batch {_INDEX} and {_SIZE} say "
+                "so; elsewhere add --index 0 --of 4 to `backhaul embed CONF` or `backhaul load CONF`. "
+                "--engine local does it all here"
+            )
         self._settings = settings
-        self._child = array_child(settings.batch_array, environment)
+        self._child = child
 
     def run(self, spec: WorkSpec[S], partitions: Sequence[Partition], *, workers: int | None = None,
             on_beat: Callable[[Beat], None] = lambda beat: None) -> Iterator[Outcome]:  # fmt: skip
@@ -133,11 +140,11 @@ class _Offers:
         return life_cycle() if capacity == "auto" else capacity.replace("_", "-")
 
 
-def array_child(settings: BatchArraySettings, environment: Mapping[str, str] = os.environ) -> ArrayChild:
-    """Which child this process is: by the settings, or by AWS Batch's environment.
+def find_child(settings: BatchArraySettings, environment: Mapping[str, str] = os.environ) -> ArrayChild | None:
+    """Which child this process is, by the settings or by AWS Batch's environment.
 
     Raises:
-        SettingsError: neither says so, they contradict each other, or Batch's variables make no sense.
+        SettingsError: they contradict each other, or Batch's variables make no sense.
     """
     said = None if settings.index is None or settings.of is None else ArrayChild(settings.index, settings.of)
     found = _batch_child(environment)
@@ -146,12 +153,7 @@ def array_child(settings: BatchArraySettings, environment: Mapping[str, str] = o
             f"AWS Batch says that this is child {found.index} of {found.of}, --index and --of say {said.index} of {said.of}; "
             "leave them out inside Batch"
         )
-    if child := said or found:
-        return child
-    raise SettingsError(
-        f"engine batch_array must know which child of the array this is. Inside AWS Batch {_INDEX} and {_SIZE} say so; "
-        "elsewhere add --index 0 --of 4 to `backhaul embed CONF` or `backhaul load CONF`. --engine local does it all here"
-    )
+    return said or found
 
 
 def _batch_child(environment: Mapping[str, str]) -> ArrayChild | None:

@@ -2,25 +2,65 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from jobs.engines.engine import Beat
 from jobs.session import Session
+from jobs.verbs.plan import open_or_plan
 from pipelines.embed.work import EmbedTask, EmbedWork
+from pipelines.errors import LeaseHeld
 from pipelines.manifest import Manifest, commit_manifest, read_manifest
 from pipelines.plan.plan import Plan
-from pipelines.receipts import embed_receipts
+from pipelines.receipts import Receipts, embed_receipts
 
 _READERS = 16
+
+
+def embed_corpus(session: Session, *, replan: bool = False) -> dict[str, Any]:
+    """Resume the corpus's open plan, or make one, and embed it. ``complete`` is False where an array's other children
+    still have some of it.
+
+    Raises:
+        As ``embed_run``.
+    """
+    session.engine  # noqa: B018  # an array child that cannot know which it is must not plan either
+    planned = open_or_plan(session, replan=replan)
+    if session.child and planned.how != "resumed":
+        session.say(
+            "each child of an array that finds no plan lists the source; `backhaul plan CONF` before it saves that"
+        )
+    manifest = embed_run(session, planned.plan)
+    if manifest is None:
+        receipts = embed_receipts(session.store, planned.plan.run_id)
+        return {
+            "run_id": planned.plan.run_id,
+            "complete": False,
+            **unfinished(session, "embed", planned.plan, receipts),
+        }
+    return {"run_id": manifest.run_id, "complete": True, **manifest.totals, "rows": manifest.rows,
+            "content_digest": manifest.content_digest, "bytes_digest": manifest.bytes_digest}  # fmt: skip
+
+
+def unfinished(session: Session, stage: str, plan: Plan, receipts: Receipts) -> dict[str, int]:
+    """How many partitions of how many are pending in a stage, and how many of those have failed."""
+    pending = set(plan.partitions.pending(receipts.committed()).ids)
+    failures = session.store.list(f"runs/{plan.run_id}/failures/{stage}/")
+    failed = {found.key.rpartition("/")[2].removesuffix(".json") for found in failures}
+    return {"partitions": len(plan.partitions), "pending": len(pending), "failed": len(pending & failed)}
 
 
 def embed_run(session: Session, plan: Plan, *, only: set[str] | None = None) -> Manifest | None:
     """Embed what is pending and commit the manifest; a finished run is left as it is.
 
     Args:
-        only: partition ids to try; None is returned when others are still pending.
+        only: partition ids to try.
+
+    Returns:
+        None when others are still pending (with ``only``, or in the hands of an array's other children), and for an
+        array child when another process makes the manifest.
 
     Raises:
         PartitionsFailed, Interrupted: resumable; what is committed stays.
@@ -48,10 +88,24 @@ def embed_run(session: Session, plan: Plan, *, only: set[str] | None = None) -> 
             rows = round(plan.estimate["rows"] * len(pending) / len(plan.partitions))
             session.run_partitions("embed", plan, pending, EmbedWork, task, receipts=receipts,
                                    total_rows=rows, estimated=True, on_beat=count)  # fmt: skip
-    if only is not None and plan.partitions.pending(receipts.committed()):
-        return None
-    return commit_manifest(session.store, plan, read_receipts(session, plan),
-                           on_duplicate=settings.source.on_duplicate, limits=settings.limits)  # fmt: skip
+    return None if plan.partitions.pending(receipts.committed()) else _complete(session, plan)
+
+
+def _complete(session: Session, plan: Plan) -> Manifest | None:
+    """The manifest, made here or by another process that was first. An array child does not wait for that one."""
+    settings = session.settings
+    while (manifest := read_manifest(session.store, plan.run_id)) is None:
+        try:
+            with session.alone(plan.run_id, "manifest"):
+                return read_manifest(session.store, plan.run_id) or commit_manifest(
+                    session.store, plan, read_receipts(session, plan),
+                    on_duplicate=settings.source.on_duplicate, limits=settings.limits)  # fmt: skip
+        except LeaseHeld as held:
+            if session.child:
+                return None
+            session.say("embed: another process makes the manifest; waiting for it")
+            time.sleep(held.retry_after_s)
+    return manifest
 
 
 def read_receipts(session: Session, plan: Plan) -> Mapping[str, dict[str, Any]]:

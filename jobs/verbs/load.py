@@ -2,47 +2,106 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from typing import Any
 
 from jobs.session import Session
-from pipelines.errors import GateRefused
-from pipelines.load import LoadTask, LoadWork, loads_finished, mark_finished
+from jobs.verbs.embed import unfinished
+from pipelines.errors import GateRefused, LeaseHeld
+from pipelines.load import LoadTask, LoadWork, loads_finished, mark_finished, must_read_manifest
 from pipelines.manifest import Manifest
+from pipelines.plan.partitions import Partitions
 from pipelines.plan.plan import Plan
 from pipelines.receipts import Receipts, load_receipts
 from pipelines.targets.target import Generation, Meta
 
 
-def load_run(session: Session, plan: Plan, manifest: Manifest, *, only: set[str] | None = None) -> Generation:
+def load_corpus(session: Session, run_id: str | None) -> dict[str, Any]:
+    """Load the run addressed by ``--run`` or by the settings. ``complete`` is False where an array's other children
+    still have some of it.
+
+    Raises:
+        As ``load_run``; NotFound while the run has no manifest.
+    """
+    session.engine  # noqa: B018  # an array child that cannot know which it is must not touch the index
+    plan = session.plan(run_id)
+    generation = load_run(session, plan, must_read_manifest(session.store, plan.run_id))
+    generation = generation or session.target.find(session.generation_name(plan.run_id))
+    name, uuid = (generation.name, generation.uuid) if generation else ("", "")
+    receipts = load_receipts(session.store, plan.run_id, name, uuid)
+    state = unfinished(session, "load", plan, receipts)
+    result = {"run_id": plan.run_id, "complete": not state["pending"] and loads_finished(session.store, receipts) > 0,
+              "generation": name or None, "rows": generation.rows if generation else None}  # fmt: skip
+    return result if result["complete"] else {**result, **state}
+
+
+def load_run(session: Session, plan: Plan, manifest: Manifest, *, only: set[str] | None = None) -> Generation | None:
     """Create the generation if need be and load what is pending; a finished load is left as it is.
 
     Args:
         only: partition ids to try; the load is not finished while others are pending.
 
+    Returns:
+        The generation as it is now, though others are pending or in the hands of an array's other children; None for
+        an array child that the target has no writer for.
+
     Raises:
         GateRefused: more dead letters than ``index.max_dead_letters``.
         TargetError, PartitionsFailed, Interrupted: resumable.
     """
-    settings, target = session.settings, session.target
+    settings, target, writers = session.settings, session.target, session.target.max_writers
+    if session.child and (writers := session.child.writers(target.max_writers)) == 0:
+        session.say(f"load: {settings.index.target} takes {target.max_writers} writers at most, and the first children of "
+                    f"the array are they; child {session.child.index} of {session.child.of} leaves")  # fmt: skip
+        return None
     meta = Meta(settings.corpus, plan.run_id, manifest.space, settings.source.fields.metadata)
     generation = target.create(session.generation_name(plan.run_id), meta, plan.space.dimensions)
     receipts = load_receipts(session.store, plan.run_id, generation.name, generation.uuid)
-    pending = plan.partitions.pending(receipts.committed(), only)
-    if not pending and loads_finished(session.store, receipts):
+    finished, pending = loads_finished(session.store, receipts), plan.partitions.pending(receipts.committed(), only)
+    if finished and not pending:
         session.say(f"load: {generation.name} holds {generation.rows} rows already; nothing to load")
     else:
         with session.timed("load", plan.run_id, {"rows": manifest.rows}):
-            target.begin_load(generation.name)
-            wanted = set(pending.ids)
-            rows = sum(entry.rows for entry in manifest.entries if entry.partition in wanted)
-            session.run_partitions("load", plan, pending, LoadWork, load_task(session, generation),
-                                   receipts=receipts, workers=target.max_writers, total_rows=rows)  # fmt: skip
-            if plan.partitions.pending(receipts.committed()):
-                return generation  # restricted by ``only``: the rest is still to come
-            target.finish_load(generation.name)
-            mark_finished(session.store, receipts)
+            again = False
+            if pending:
+                target.begin_load(generation.name)
+                pending = plan.partitions.pending(receipts.committed(), only)
+                # Who saw the last receipt in between may have finished before our beginning: then finish after it.
+                again = not pending
+            _load_pending(session, plan, manifest, generation, receipts, pending, writers)
+            if plan.partitions.pending(receipts.committed()) or not _finish(
+                session, receipts, generation, finished, again=again
+            ):
+                return target.find(generation.name) or generation
     _check_dead_letters(session, receipts, generation)
     return target.find(generation.name) or generation
+
+
+def _load_pending(session: Session, plan: Plan, manifest: Manifest, generation: Generation, receipts: Receipts,
+                  pending: Partitions, writers: int | None) -> None:  # fmt: skip
+    wanted = set(pending.ids)
+    rows = sum(entry.rows for entry in manifest.entries if entry.partition in wanted)
+    session.run_partitions("load", plan, pending, LoadWork, load_task(session, generation),
+                           receipts=receipts, workers=writers, total_rows=rows)  # fmt: skip
+
+
+def _finish(session: Session, receipts: Receipts, generation: Generation, before: int, *, again: bool) -> bool:
+    """Finish the load unless another process has, since ``before`` (``again``: though it has). False for an array's
+    child while another process is at it.
+    """
+    while True:
+        try:
+            with session.alone(generation.meta.run_id, f"finish-{generation.name}-{generation.uuid}"):
+                if again or loads_finished(session.store, receipts) == before:
+                    session.target.finish_load(generation.name)
+                    mark_finished(session.store, receipts)
+                return True
+        except LeaseHeld as held:
+            if session.child and not again:
+                return False
+            session.say(f"load: another process finishes {generation.name}; waiting for it")
+            time.sleep(held.retry_after_s)
 
 
 def load_task(session: Session, generation: Generation) -> LoadTask:

@@ -26,6 +26,7 @@ def find_generation(session: Session, *, run_id: str | None, name: str | None) -
 
 
 def release_generation(session: Session, generation: Generation, *, force: bool) -> dict[str, Any]:
+    session.refuse_array("release")
     released = release(session.store, session.target, session.log, session.settings.corpus, generation, force=force)
     write_card(session, session.plan(generation.meta.run_id))
     return asdict(released)

@@ -22,6 +22,8 @@ def run_corpus(session: Session, *, replan: bool = False, force: bool = False) -
         PartitionsFailed, TargetError, StoreError, Interrupted: resumable by the same command.
     """
     began = time.monotonic()
+    session.refuse_array("run")
+    session.engine  # noqa: B018  # nor may an engine that cannot run be found out after planning
     session.target  # noqa: B018  # an index that nobody can reach is told before anything is paid for
     planned = open_or_plan(session, replan=replan)
     plan, before = planned.plan, describe_plan(session, planned)
@@ -31,8 +33,9 @@ def run_corpus(session: Session, *, replan: bool = False, force: bool = False) -
         f"{before['embedded_partitions']} partitions are embedded already"
     )
     manifest = embed_run(session, plan)
-    assert manifest is not None  # only a restricted embedding may end without one
+    assert manifest is not None  # only a restricted embedding, or that of an array child, may end without one
     generation = load_run(session, plan, manifest)
+    assert generation is not None  # only an array child may not load
     if is_proved(session, generation):
         session.say(f"verify: {generation.name} was proved after its last load")
     else:

@@ -1,35 +1,60 @@
-"""Status, failures and generations: what is done, what is not, and why. Changes nothing."""
+"""Status: what is done of a run, who is at it, how fast it goes and what was lost. Changes nothing.
+
+Made of listings; single objects are read only where they tell what a key does not (leases of what is not done, a few
+receipts), so that a run of a million partitions has a status as well.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import orjson
-
+from jobs.failures import Failures
+from jobs.pace import Pace, pace_of
 from jobs.session import Session
-from jobs.verbs.embed import read_receipts
-from pipelines.checkpoint import count_attempts
-from pipelines.errors import SettingsError, TargetError
+from pipelines.attempts import parts_begun, seconds_lost
+from pipelines.errors import TargetError
+from pipelines.holders import Holding, who_holds
+from pipelines.leases import Epoch
 from pipelines.load import loads_finished
 from pipelines.manifest import read_manifest
 from pipelines.plan.plan import Plan
-from pipelines.receipts import embed_receipts, load_receipts
-from pipelines.rejects import CAUSES, read_rejects
+from pipelines.receipts import Receipts, embed_receipts, load_receipts
+from pipelines.targets.target import Generation
 from pipelines.verify import newest_verification
 
-_EXAMPLES = 3
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """One stage's figures for people, and what they were made of."""
+
+    name: str
+    figures: dict[str, Any]
+    holding: Holding
+    on_demand: list[str]
 
 
 def run_status(session: Session, plan: Plan) -> dict[str, Any]:
-    """Counts by stage, both digests and what is live. An index that cannot be reached hides no other figure."""
-    manifest = read_manifest(session.store, plan.run_id)
-    total = len(plan.partitions)
-    begun, distinct = count_attempts(session.store, plan.run_id)
-    try:
-        index, error = _index_status(session, plan), None
-    except TargetError as unreachable:
-        index, error = {"load": None, "verify": None, "generation": None, "live": None}, str(unreachable)
+    """Counts by stage, pace, holders, losses, both digests and what is live. An index that cannot be reached hides no
+    other figure.
+
+    In each stage every partition is done, in hand now, failed or pending. ``attempts`` counts how often a partition was
+    begun, ``interruptions`` how often its holder died or was interrupted (since the last ``retry`` of that partition; at
+    most, where not ``interruptions_exact``). ``seconds_lost_at_most`` is explained at ``seconds_lost``.
+    """
+    store, now = session.store, time.time()
+    manifest = read_manifest(store, plan.run_id)
+    begun = parts_begun(store, plan.run_id)
+    index = _index(session, plan)
+    stages = [_stage(session, plan, "embed", embed_receipts(store, plan.run_id), now)]
+    stages[0].figures["rows"] = manifest.rows if manifest else None
+    if index.generation:
+        load = _stage(session, plan, "load", loads_of(session, plan, index.generation), now)
+        load.figures.update(rows=index.generation.rows, finished=bool(index.finished))
+        stages.append(load)
+    figures = {stage.name: stage.figures for stage in stages}
     return {
         "corpus": session.settings.corpus,
         "run_id": plan.run_id,
@@ -37,118 +62,105 @@ def run_status(session: Session, plan: Plan) -> dict[str, Any]:
         "bytes_digest": manifest.bytes_digest if manifest else None,
         "rows": manifest.rows if manifest else None,
         "stages": {
-            "embed": {"done": len(embed_receipts(session.store, plan.run_id).committed()), "total": total},
-            "load": index["load"],
-            "verify": index["verify"],
+            "embed": figures["embed"],
+            "load": figures.get("load", None if index.error else _nothing_loaded(plan)),
+            "verify": None if index.error else _verify_figures(session, plan, index),
         },
-        "parts_begun": begun,
-        "parts_recomputed": begun - distinct,
-        "failures": sum(1 for _ in session.store.list(f"runs/{plan.run_id}/failures/")),
-        "generation": index["generation"],
-        "live": index["live"],
-        "index_error": error,
-    }
-
-
-def _index_status(session: Session, plan: Plan) -> dict[str, Any]:
-    corpus = session.settings.corpus
-    generation = session.target.find(session.generation_name(plan.run_id))
-    loaded, proof, finished = 0, None, 0
-    if generation:
-        receipts = load_receipts(session.store, plan.run_id, generation.name, generation.uuid)
-        loaded, finished = len(receipts.committed()), loads_finished(session.store, receipts)
-        proof = newest_verification(session.store, corpus, generation)
-    live = session.target.live(corpus)
-    found = session.target.find(live) if live else None
-    return {
-        "load": {"done": loaded, "total": len(plan.partitions), "finished": bool(finished)},
-        "verify": None if proof is None else {"passed": proof.passed, "current": proof.load == finished},
-        "generation": generation.name if generation else None,
-        "live": {"generation": live, "run_id": found.meta.run_id} if live and found else None,
-    }
-
-
-def run_failures(session: Session, plan: Plan) -> dict[str, Any]:
-    """Failed partitions and rejected records, grouped by cause, each with examples and the next command."""
-    partitions: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for found in session.store.list(f"runs/{plan.run_id}/failures/"):
-        record = orjson.loads(session.store.get(found.key))
-        partitions[record["stage"], record["cause"]].append(record)
-    return {
-        "run_id": plan.run_id,
-        "partitions": [
-            {"stage": stage, "cause": cause, "count": len(records), "examples": records[:_EXAMPLES],
-             "next": f"backhaul retry CONF --cause '{cause}'"}
-            for (stage, cause), records in sorted(partitions.items())
-        ],
-        "rejects": _group_rejects(session, plan),
+        "attempts": sum(stage.holding.epochs for stage in stages),
+        "interruptions": sum(stage.holding.interruptions for stage in stages),
+        "interruptions_exact": all(stage.holding.exact for stage in stages),
+        "holders": [_holder(stage.name, partition_id, epoch, now)
+                    for stage in stages for partition_id, epoch in stage.holding.held.items()],
+        "on_demand": [{"stage": stage.name, "partition": one} for stage in stages for one in stage.on_demand],
+        "parts_begun": begun.total,
+        "parts_recomputed": begun.recomputed,
+        "seconds_lost_at_most": seconds_lost(store, plan.run_id, begun),
+        "failures": sum(figures["failed"] for figures in figures.values()) + index.failed_verify,
+        "generation": index.generation.name if index.generation else None,
+        "live": index.live,
+        "index_error": index.error,
     }  # fmt: skip
 
 
-def failed_partitions(session: Session, plan: Plan, *, cause: str | None, partition: str | None) -> dict[str, set[str]]:
-    """Partition ids by stage that failed for ``cause`` (None: any), or are ``partition``."""
-    chosen: dict[str, set[str]] = defaultdict(set)
-    for found in session.store.list(f"runs/{plan.run_id}/failures/"):
-        record = orjson.loads(session.store.get(found.key))
-        if cause in (None, record["cause"]) and (partition is None or record["partition"].startswith(partition)):
-            chosen[record["stage"]].add(record["partition"])
-    return chosen
+def loads_of(session: Session, plan: Plan, generation: Generation) -> Receipts:
+    return load_receipts(session.store, plan.run_id, generation.name, generation.uuid)
 
 
-def list_generations(session: Session) -> dict[str, Any]:
-    """Every generation of the corpus, which one is live, and whether it was proved."""
-    corpus = session.settings.corpus
-    live, rows = session.target.live(corpus), []
-    for generation in session.target.generations(corpus):
-        proof = newest_verification(session.store, corpus, generation)
-        rows.append({"generation": generation.name, "run_id": generation.meta.run_id, "rows": generation.rows,
-                     "live": generation.name == live, "verified": None if proof is None else proof.passed})  # fmt: skip
-    return {"corpus": corpus, "live": live, "generations": rows}
+def stage_receipts(session: Session, plan: Plan) -> dict[str, Receipts]:
+    """The receipts of each stage that leaves some: embed, and load where there is a generation.
+
+    Raises:
+        TargetError: the index cannot be asked for it.
+    """
+    found = {"embed": embed_receipts(session.store, plan.run_id)}
+    if generation := session.target.find(session.generation_name(plan.run_id)):
+        found["load"] = loads_of(session, plan, generation)
+    return found
 
 
-def drop_generation(session: Session, name: str) -> dict[str, Any]:
-    """Drop one generation of this corpus; the live one is refused."""
-    names = [generation.name for generation in session.target.generations(session.settings.corpus)]
-    if name not in names:
-        raise SettingsError(
-            f"corpus {session.settings.corpus} has no generation {name!r}; it has {', '.join(names) or 'none'}"
-        )
-    if name == session.target.live(session.settings.corpus):
-        raise SettingsError(f"generation {name} is live; release or roll back to another one first")
-    session.target.drop(name)
-    return {"dropped": name}
+def _stage(session: Session, plan: Plan, name: str, receipts: Receipts, now: float) -> _Stage:
+    store, total = session.store, len(plan.partitions)
+    committed = dict(receipts.listed())
+    holding = who_holds(store, receipts.leases, committed.keys(), session.settings.engine.lease)
+    failed = Failures(store, plan.run_id).ids(name) - committed.keys() - holding.held.keys()
+    marks = (found.key.rpartition("/")[2].removesuffix(".json") for found in store.list(f"{receipts.on_demand}/"))
+    pending = max(0, total - len(committed) - len(holding.held) - len(failed))
+    pace = pace_of(receipts, committed, left=pending + len(holding.held), now_ms=round(now * 1000),
+                   running_since_ms=_running_since_ms(holding.held))  # fmt: skip
+    figures = {"done": len(committed), "in_hand": len(holding.held), "failed": len(failed), "pending": pending,
+               "total": total, **asdict(pace)}  # fmt: skip
+    return _Stage(name, figures, holding, sorted(set(marks) - committed.keys()))
 
 
-def _group_rejects(session: Session, plan: Plan) -> list[dict[str, Any]]:
-    counts: dict[tuple[str, str], int] = defaultdict(int)
-    examples: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    receipts = [("embed", receipt) for receipt in read_receipts(session, plan).values()]
-    receipts += [("load", receipt) for receipt in _load_receipts(session, plan)]
-    for stage, receipt in receipts:
-        for cause, count in receipt["rejects"]["counts"].items():
-            counts[stage, cause] += count
-        wanted = [cause for cause in receipt["rejects"]["counts"] if len(examples[stage, cause]) < _EXAMPLES]
-        if wanted:
-            for reject in read_rejects(session.store, plan.run_id, receipt["rejects"]["file"]):
-                if reject.cause in wanted and len(examples[stage, reject.cause]) < _EXAMPLES:
-                    examples[stage, reject.cause].append(
-                        {"at": reject.position, "document_id": reject.document_id, "reason": reject.reason}
-                    )
-    return [
-        {"stage": stage, "cause": cause, "count": count, "meaning": CAUSES.get(cause, "refused by the index"),
-         "examples": examples[stage, cause]}
-        for (stage, cause), count in sorted(counts.items(), key=lambda item: -item[1])
-    ]  # fmt: skip
+def _running_since_ms(held: Mapping[str, Epoch]) -> int | None:
+    return round(min(epoch.owner.started for epoch in held.values()) * 1000) if held else None
 
 
-def _load_receipts(session: Session, plan: Plan) -> list[dict[str, Any]]:
-    """Those of the run's generation; none, with a word, where the index cannot be asked which that is."""
+def _holder(stage: str, partition_id: str, epoch: Epoch, now: float) -> dict[str, Any]:
+    return {"stage": stage, "partition": partition_id, "host": epoch.owner.name, "pid": epoch.owner.pid,
+            "held_s": round(max(0.0, now - epoch.taken_ms / 1000), 1),
+            "last_sign_s": round(max(0.0, now - epoch.renewed_ms / 1000), 1),
+            "interruptions": epoch.interruptions}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """What the index says, and ``error`` where it says nothing."""
+
+    generation: Generation | None = None
+    live: dict[str, str] | None = None
+    finished: int = 0
+    failed_verify: int = 0
+    error: str | None = None
+
+
+def _index(session: Session, plan: Plan) -> _Index:
     try:
         generation = session.target.find(session.generation_name(plan.run_id))
+        live = session.target.live(session.settings.corpus)
+        found = session.target.find(live) if live else None
     except TargetError as error:
-        session.say(f"what the index refused is left out: {error}")
-        return []
-    if generation is None:
-        return []
-    loads = load_receipts(session.store, plan.run_id, generation.name, generation.uuid)
-    return [found for partition in sorted(loads.committed()) if (found := loads.find(partition))]
+        return _Index(error=str(error))
+    finished = loads_finished(session.store, loads_of(session, plan, generation)) if generation else 0
+    failed = len(Failures(session.store, plan.run_id).ids("verify")) if generation else 0
+    told = {"generation": live, "run_id": found.meta.run_id} if live and found else None
+    return _Index(generation, told, finished, failed)
+
+
+def _nothing_loaded(plan: Plan) -> dict[str, Any]:
+    total = len(plan.partitions)
+    return {"done": 0, "in_hand": 0, "failed": 0, "pending": total, "total": total,
+            **asdict(Pace()), "rows": None, "finished": False}  # fmt: skip
+
+
+def _verify_figures(session: Session, plan: Plan, index: _Index) -> dict[str, Any] | None:
+    """A verification compares all partitions or counts for nothing, so that it has no receipts to count."""
+    if index.generation is None:
+        return None
+    proof = newest_verification(session.store, session.settings.corpus, index.generation)
+    if proof is None and not index.failed_verify:
+        return None
+    total, current = len(plan.partitions), proof is not None and proof.load == index.finished
+    done = total if current else 0
+    return {"done": done, "in_hand": 0, "failed": index.failed_verify, "pending": max(0, total - done - index.failed_verify),
+            "total": total, "passed": proof.passed if proof else None, "current": current}  # fmt: skip

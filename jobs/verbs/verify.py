@@ -25,7 +25,8 @@ from pipelines.verify import (
 
 
 def verify_run(session: Session, plan: Plan, manifest: Manifest, generation: Generation) -> Verification:
-    """Run the gates and record what they found, passed or not."""
+    """Run the gates and record what they found, passed or not. Raises SettingsError in an array."""
+    session.refuse_array("verify")
     settings, target = session.settings, session.target
     receipts = load_receipts(session.store, plan.run_id, generation.name, generation.uuid)
     finished = loads_finished(session.store, receipts)
