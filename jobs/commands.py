@@ -4,7 +4,9 @@ once. Knows no errors: those end in jobs/main.py."""
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -57,10 +59,26 @@ def _session(conf: Path, sets: list[str] | None, engine: str | None, as_json: bo
     return Session(load_settings(conf, overrides), quiet=as_json and not sys.stderr.isatty())
 
 
-def _print(verb: str, result: dict[str, Any], conf: Path, as_json: bool) -> None:
+def _print(verb: str, result: dict[str, Any], conf: Path, as_json: bool, given: Sequence[str] = ()) -> None:
+    """``given`` are options that the next command needs as well."""
     from jobs.render import TEXTS
 
-    print(json.dumps(result) if as_json else TEXTS[verb](result).replace(" CONF", f" {conf}"))
+    words = shlex.join([str(conf), *given])
+    print(json.dumps(_typed(result, words)) if as_json else TEXTS[verb](result).replace(" CONF", f" {words}"))
+
+
+def _typed(value: Any, words: str) -> Any:  # Any: JSON
+    """With CONF spelled out in every ``next``, so that it can be typed."""
+    if isinstance(value, list):
+        return [_typed(one, words) for one in value]
+    if isinstance(value, dict):
+        return {key: one.replace(" CONF", f" {words}") if key == "next" and one else _typed(one, words)
+                for key, one in value.items()}  # fmt: skip
+    return value
+
+
+def _given(sets: list[str] | None, run_id: str | None) -> list[str]:
+    return [*(word for text in sets or [] for word in ("--set", text)), *(["--run", run_id] if run_id else [])]
 
 
 def _confirm(question: str, yes: bool) -> None:
@@ -183,7 +201,7 @@ def status(conf: Conf, sets: Sets = None, as_json: AsJson = False, run_id: RunId
     from jobs.verbs.status import run_status
 
     session = _session(conf, sets, None, as_json)
-    _print("status", run_status(session, session.plan(run_id)), conf, as_json)
+    _print("status", run_status(session, session.plan(run_id)), conf, as_json, _given(sets, run_id))
 
 
 @app.command("failures")
@@ -192,25 +210,29 @@ def failures(conf: Conf, sets: Sets = None, as_json: AsJson = False, run_id: Run
 
     Example: backhaul failures conf/demo.yaml
     """
-    from jobs.verbs.status import run_failures
+    from jobs.verbs.failures import run_failures
 
     session = _session(conf, sets, None, as_json)
-    _print("failures", run_failures(session, session.plan(run_id)), conf, as_json)
+    _print("failures", run_failures(session, session.plan(run_id)), conf, as_json, _given(sets, run_id))
 
 
 @app.command("retry")
 def retry(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, run_id: RunId = None,
           cause: Annotated[str | None, typer.Option(help="only what failed for this cause")] = None,
           partition: Annotated[str | None, typer.Option(help="only this partition (the beginning of its id)")] = None,
+          clear_only: Annotated[bool, typer.Option("--clear-only", help="give the attempts back and run nothing")] = False,
           ) -> None:  # fmt: skip
-    """Run failed partitions again: all, by cause, or one.
+    """Give failed partitions their attempts back and run them again: all, by cause, or one.
+
+    Before an array is submitted again, use --clear-only: its children count attempts together.
 
     Example: backhaul retry conf/demo.yaml --cause StoreError
     """
     from jobs.verbs.retry import retry_run
 
     session = _session(conf, sets, engine, as_json)
-    _print("retry", retry_run(session, session.plan(run_id), cause=cause, partition=partition), conf, as_json)
+    result = retry_run(session, session.plan(run_id), cause=cause, partition=partition, clear_only=clear_only)
+    _print("retry", result, conf, as_json, _given(sets, None))
 
 
 @app.command(name="list")
@@ -219,7 +241,7 @@ def list_(conf: Conf, sets: Sets = None, as_json: AsJson = False) -> None:
 
     Example: backhaul list conf/demo.yaml
     """
-    from jobs.verbs.status import list_generations
+    from jobs.verbs.generations import list_generations
 
     _print("list", list_generations(_session(conf, sets, None, as_json)), conf, as_json)
 
@@ -231,7 +253,7 @@ def drop(conf: Conf, generation: Annotated[str, typer.Option("--generation", hel
 
     Example: backhaul drop conf/demo.yaml --generation NAME --yes
     """
-    from jobs.verbs.status import drop_generation
+    from jobs.verbs.generations import drop_generation
 
     session = _session(conf, sets, None, as_json)
     _confirm(f"Drop {generation}?", yes)

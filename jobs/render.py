@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 Result = dict[str, Any]
+_HOLDERS = 8
+_MARKS = 4
 
 
 def plan(r: Result) -> str:
@@ -66,23 +68,25 @@ def status(r: Result) -> str:
     embed, load, proof = r["stages"]["embed"], r["stages"]["load"], r["stages"]["verify"]
     verified = (
         "not yet"
-        if proof is None
+        if proof is None or proof["passed"] is None
         else ("passed" if proof["passed"] else "FAILED") + ("" if proof["current"] else ", stale")
     )
     if r["index_error"]:
         index = [f"index      {r['index_error']}"]
     else:
         index = [
-            f"load       {load['done']:,} of {load['total']:,} partitions{', finished' if load['finished'] else ''}",
+            *_progress("load", load),
             f"verify     {verified}",
             f"live       {r['live']['generation'] if r['live'] else 'nothing yet'}",
         ]
-    rows = f", {r['rows']:,} rows" if r["rows"] is not None else ""
     lines = [
         f"run        {r['run_id']}",
-        f"embed      {embed['done']:,} of {embed['total']:,} partitions{rows}",
+        *_progress("embed", embed),
         *index,
-        f"parts      {r['parts_begun']:,} begun, {r['parts_recomputed']:,} of them again",
+        *_in_hand(r["holders"]),
+        f"attempts   {r['attempts']:,} begun, {_at_most(r)}{r['interruptions']:,} interrupted",
+        f"parts      {r['parts_begun']:,} begun, {_again(r)}",
+        *_on_demand(r["on_demand"]),
         f"failures   {r['failures']:,}" + ("  (backhaul failures CONF)" if r["failures"] else ""),
         f"content    {r['content_digest'] or 'no manifest yet'}",
         f"bytes      {r['bytes_digest'] or 'no manifest yet'}",
@@ -95,8 +99,11 @@ def failures(r: Result) -> str:
         return f"run {r['run_id'][:12]}: no failed partitions and no rejected records"
     lines = []
     for group in r["partitions"]:
-        lines.append(f"{group['stage']}: {group['count']} partitions failed: {group['cause']}")
-        lines += [f"    {example['partition']}: {example['message']}" for example in group["examples"]]
+        lines.append(f"{group['stage']}: {_count(group['count'], 'partition')} failed: {group['cause']}")
+        for example in group["examples"]:
+            lines.append(f"    {example['partition'][:12]}  {_keys(example)}, {_count(example['attempts'], 'attempt')}")
+            lines += [f"        {line}" for line in example["message"].splitlines()]
+        lines += _and_more(group)
         lines.append(f"    next: {group['next']}")
     for group in r["rejects"]:
         lines.append(f"{group['stage']}: {group['count']:,} rejected: {group['cause']} ({group['meaning']})")
@@ -105,9 +112,17 @@ def failures(r: Result) -> str:
 
 
 def retry(r: Result) -> str:
+    still = sum(r["failed"].values())
+    left = f"{_count(still, 'partition')} failed before and did not run (backhaul failures CONF)"
     if not r["retried"]:
-        return "nothing to retry: no partition failed so; `backhaul status CONF` says what is pending"
-    return "retried " + ", ".join(f"{count} partitions of {stage}" for stage, count in r["retried"].items())
+        causes = f" They failed for: {', '.join(r['causes'])}." if r["causes"] else ""
+        return f"nothing to retry: no partition failed so.{causes} `backhaul status CONF` says what is pending"
+    what = ", ".join(f"{_count(count, 'partition')} of {stage}" for stage, count in r["retried"].items())
+    if r["cleared_only"]:
+        lines = [f"{what} may be tried again as if for the first time; nothing was run"]
+    else:
+        lines = [f"ran {what} again; all are done now"]
+    return "\n".join([*lines, *([left] if still else []), f"next: {r['next']}"])
 
 
 def generations(r: Result) -> str:
@@ -149,6 +164,65 @@ TEXTS: dict[str, Callable[[Result], str]] = {
     "run": run, "status": status, "failures": failures, "retry": retry, "list": generations, "drop": drop,
     "query": query, "evaluate": evaluate, "doctor": doctor,
 }  # fmt: skip
+
+
+def _progress(stage: str, figures: Result) -> list[str]:
+    """One line of counts, and one of the pace while something is running."""
+    rows = f", {figures['rows']:,} rows" if figures["rows"] is not None else ""
+    parts = [f"{figures[name]:,} {word}" for name, word in
+             (("in_hand", "in hand"), ("failed", "failed"), ("pending", "pending")) if figures[name]]  # fmt: skip
+    rest = "; " + ", ".join(parts) if parts else ", finished" if figures.get("finished") else ""
+    lines = [f"{stage:<10} {figures['done']:,} of {figures['total']:,} partitions{rows}{rest}"]
+    if figures["partitions_per_minute"] and figures["done"] < figures["total"]:
+        left = f"; about {_hours(figures['eta_s'] / 3600)} left" if figures["eta_s"] else ""
+        pace = f"{figures['partitions_per_minute']:,.3g} partitions and {figures['rows_per_minute']:,.0f} rows a minute"
+        lines.append(f"{'':<10} {pace}{left}")
+    return lines
+
+
+def _in_hand(holders: list[Result]) -> list[str]:
+    lines = [f"{h['stage']} {h['partition'][:12]} by {h['host']}, process {h['pid']}, for {_hours(h['held_s'] / 3600)}; "
+             f"last sign {_hours(h['last_sign_s'] / 3600)} ago" for h in holders[:_HOLDERS]]  # fmt: skip
+    if len(holders) > _HOLDERS:
+        lines.append(f"and {len(holders) - _HOLDERS:,} more")
+    return [
+        f"{'in hand' if first else '':<10} {line}"
+        for first, line in zip([True] + [False] * len(lines), lines, strict=False)
+    ]
+
+
+def _at_most(r: Result) -> str:
+    return "" if r["interruptions_exact"] else "at most "
+
+
+def _again(r: Result) -> str:
+    if not r["parts_recomputed"]:
+        return "none of them again"
+    lost = r["seconds_lost_at_most"]
+    cost = "" if lost is None else f": at most {_hours(lost / 3600)} of work lost"
+    return f"{r['parts_recomputed']:,} of them again{cost}"
+
+
+def _on_demand(marks: list[Result]) -> list[str]:
+    if not marks:
+        return []
+    named = ", ".join(mark["partition"][:12] for mark in marks[:_MARKS])
+    return [f"on-demand  {_count(len(marks), 'partition')}, interrupted too often for spot capacity: {named}"
+            f"{', …' if len(marks) > _MARKS else ''}"]  # fmt: skip
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _keys(example: Result) -> str:
+    more = example["objects"] - len(example["keys"])
+    return ", ".join(example["keys"]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _and_more(group: Result) -> list[str]:
+    more = group["count"] - len(group["examples"])
+    return [f"    and {more:,} more"] if more > 0 else []
 
 
 def _hours(hours: float) -> str:

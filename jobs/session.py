@@ -15,6 +15,7 @@ import orjson
 from jobs.engines.backends import open_engine
 from jobs.engines.engine import Beat, Done, Engine, Failed, Left, Work, WorkSpec
 from jobs.engines.on_batch_array import ArrayChild, find_child
+from jobs.failures import Failures
 from jobs.progress import Progress
 from jobs.settings import Settings
 from pipelines.digest import canonical_json, digest_of
@@ -172,6 +173,8 @@ class Session:
             Interrupted: told to stop.
         """
         spec = WorkSpec(work, task) if receipts is None else self._leased(work, task, receipts)
+        recorded = Failures(self.store, plan.run_id)
+        failed_before = recorded.ids(stage)
         finished, failures, shared = [], [], False
         if total_rows is not None and self.child:
             total_rows = total_rows // self.child.of  # about what this child will do of it
@@ -189,13 +192,14 @@ class Session:
                     continue
                 if isinstance(outcome, Done):
                     finished.append(outcome.receipt)
-                    self.store.delete([self._failure_key(plan.run_id, stage, outcome.partition.id)])
+                    if outcome.partition.id in failed_before:
+                        recorded.clear(stage, [outcome.partition.id])
                 else:
                     failures.append(outcome)
-                    self._record_failure(plan.run_id, stage, outcome)
+                    recorded.record(stage, outcome)
                 progress.partition_done()
         if failures:
-            raise PartitionsFailed(stage, failures, len(plan.partitions), shared=shared)
+            raise PartitionsFailed(stage, failures, len(pending), shared=shared)
         return finished
 
     def _leased(self, work: type[Work[Any]], task: Any, receipts: Receipts) -> WorkSpec[Any]:
@@ -203,7 +207,8 @@ class Session:
         leased = LeasedTask(
             work=work, settings=task, root=s.root, storage=s.storage, receipts=receipts.folder, leases=receipts.leases,
             on_demand=receipts.on_demand, invocation=self.invocation, lease=engine.lease,
-            max_deaths=engine.max_attempts if engine.name == "batch_array" else None,
+            # Where a worker's death ends the whole invocation, nobody else can count.
+            max_deaths=engine.max_attempts if engine.name == "batch_array" or engine.workers == 0 else None,
             on_demand_after=engine.on_demand_after, own=self.child.owns if self.child else None)  # fmt: skip
         return WorkSpec(LeasedWork, leased)
 
@@ -218,15 +223,6 @@ class Session:
             record = {"stage": stage, "seconds": round(time.monotonic() - began, 3), "at_ms": at_ms, **facts}
             key = f"runs/{run_id}/attempts/driver/{at_ms:013d}-{uuid.uuid4().hex[:8]}.json"
             self.store.put(key, canonical_json(record))
-
-    def _record_failure(self, run_id: str, stage: str, failed: Failed) -> None:
-        record = {"stage": stage, "partition": failed.partition.id, "cause": failed.cause,
-                  "message": failed.message, "attempts": failed.attempts}  # fmt: skip
-        self.store.put(self._failure_key(run_id, stage, failed.partition.id), canonical_json(record))
-
-    @staticmethod
-    def _failure_key(run_id: str, stage: str, partition_id: str) -> str:
-        return f"runs/{run_id}/failures/{stage}/{partition_id}.json"
 
 
 def invocations(session: Session, run_id: str) -> list[Mapping[str, Any]]:
