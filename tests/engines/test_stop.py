@@ -204,18 +204,6 @@ def under_way(folder: Path, number: int) -> None:
         time.sleep(0.02)
 
 
-def test_a_spot_notice_ends_a_run_after_the_part_in_hand(
-    imds: FakeImds, tmp_path: Path, drive: Callable[[dict[int, str], int], subprocess.Popen[str]]
-) -> None:
-    process = drive({1: "slow"}, 1)
-    under_way(tmp_path, 1)
-    at = imds.announce_spot()
-    out, err = process.communicate(timeout=DEADLINE_S)
-    assert (process.returncode, out) == (75, "done 0\n")
-    assert f"1 of 6 partitions ended (spot notice: terminate at {at:%H:%M:%SZ})" in err
-    assert evidence(tmp_path, "stopped") == [1]
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_notice_that_was_there_before_the_run_ends_it(
     imds: FakeImds, workers: int, drive: Callable[[dict[int, str], int], subprocess.Popen[str]]
