@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from pipelines.errors import SettingsError
 from pipelines.ledger import LimitsSettings
 from pipelines.plan.settings import PartitionSettings
 from pipelines.read.reader import SourceSettings
+from pipelines.shipped import shipped
 from pipelines.split.splitter import SplitSettings
 from pipelines.split.template import metadata_names
 from pipelines.store import StorageSettings
 from pipelines.targets.target import IndexSettings
 from pipelines.verify import VerifySettings
 
-BASE = Path(__file__).parent.parent / "conf" / "base.yaml"
+BASE = shipped("conf", "base.yaml")
 _MAX_LAYERS = 8
 
 
@@ -95,8 +97,21 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
 def _file_layers(path: Path, depth: int = 0) -> list[_Layer]:
     if depth > _MAX_LAYERS:
         raise SettingsError(f"{path}: more than {_MAX_LAYERS} files extend each other; is there a circle?")
+    loaded = _read(path)
+    extends = loaded.pop("extends", None)
+    if extends is not None:
+        below = _file_layers(path.parent / str(extends), depth + 1)
+    elif path.resolve() != Path(str(BASE)).resolve():
+        below = [_Layer(str(BASE), _read(BASE))]
+    else:
+        below = []
+    return [*below, _Layer(str(path), loaded)]
+
+
+def _read(path: Path | Traversable) -> DictConfig:
     try:
-        loaded = OmegaConf.load(path)
+        with path.open(encoding="utf-8") as file:
+            loaded = OmegaConf.load(file)
     except FileNotFoundError as error:
         raise SettingsError(f"{path} does not exist; `ls conf` shows the shipped run descriptions") from error
     except OSError as error:
@@ -105,14 +120,7 @@ def _file_layers(path: Path, depth: int = 0) -> list[_Layer]:
         raise SettingsError(f"{path} is not YAML: {_first_line(error)}") from error
     if not isinstance(loaded, DictConfig):
         raise SettingsError(f"{path} must hold key: value pairs at its top level")
-    extends = loaded.pop("extends", None)
-    if extends is not None:
-        below = _file_layers(path.parent / str(extends), depth + 1)
-    elif path.resolve() != BASE.resolve():
-        below = _file_layers(BASE, depth + 1)
-    else:
-        below = []
-    return [*below, _Layer(str(path), loaded)]
+    return loaded
 
 
 def _override_layers(overrides: Sequence[str]) -> Iterator[_Layer]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import orjson
-from jinja2 import Environment, FileSystemLoader, select_autoescape
+from jinja2 import Environment, PackageLoader, select_autoescape
 
 from jobs.session import Session, invocations
 from pipelines.checkpoint import count_attempts
@@ -65,7 +64,5 @@ def make_card(session: Session, plan: Plan) -> dict[str, Any]:
 
 
 def _page(card: dict[str, Any]) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent.parent / "templates"), autoescape=select_autoescape()
-    )
+    environment = Environment(loader=PackageLoader("jobs"), autoescape=select_autoescape())
     return environment.get_template("card.html").render(card=card)

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.errors import GateRefused
+from pipelines.shipped import shipped
 
-CARDS = Path(__file__).resolve().parents[2] / "conf" / "models"
+CARDS = shipped("conf", "models")
 _DIGEST = Field(pattern="^[0-9a-f]{64}$")
 
 
@@ -44,7 +45,7 @@ class DerivedCard(BaseModel):
 def model_card(reference: str) -> ModelCard | None:
     """The card of a packaged model, if Backhaul ships one."""
     file = CARDS / f"{card_name(reference)}.json"
-    if not reference.startswith("package:") or not file.exists():
+    if not reference.startswith("package:") or not file.is_file():
         return None
     return ModelCard.model_validate_json(file.read_bytes())
 
@@ -52,7 +53,7 @@ def model_card(reference: str) -> ModelCard | None:
 def derived_card(reference: str, file: Path) -> DerivedCard:
     """Raises GateRefused where there is no readable card for the derived file ``file``."""
     places = [CARDS / f"{card_name(reference)}.json", file.with_suffix(".json")]
-    place = next((place for place in places if place.exists()), None)
+    place = next((place for place in places if place.is_file()), None)
     if place is None:
         raise GateRefused(
             f"embed.derived {reference} has no card, so nothing says which model it was derived from and how well it "
