@@ -10,4 +10,4 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
 
 pytest.register_assert_rewrite("tests.contracts.engine_contract")
-pytest_plugins = ["tests.fixtures.imds", "tests.fixtures.opensearch", "tests.fixtures.s3"]
+pytest_plugins = ["tests.fixtures.imds", "tests.fixtures.opensearch", "tests.fixtures.ray_cluster", "tests.fixtures.s3"]

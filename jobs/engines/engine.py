@@ -18,10 +18,16 @@ class RaySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     address: str | None = Field(
-        None, description="a running cluster, such as auto or ray://head:10001; null: a local one"
+        None, description="a running cluster, such as auto or head:6379; null: that of RAY_ADDRESS, or a local one"
     )
     cpus_per_worker: float = Field(1.0, ge=0, description="CPUs that each worker reserves")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs that each worker reserves; fractions share one")
+    placement_timeout_s: float = Field(
+        600.0, gt=0, description="seconds without room for any worker after which the run fails; nodes may take minutes"
+    )
+
+    def text(self) -> str:
+        return f"each asks for CPU {self.cpus_per_worker:g}, GPU {self.gpus_per_worker:g}"
 
 
 class SparkSettings(BaseModel):
@@ -29,6 +35,7 @@ class SparkSettings(BaseModel):
 
     master: str | None = Field(None, description="such as spark://host:7077; null: spark-submit's, or this machine")
     gpus_per_task: float = Field(0.0, ge=0, description="GPUs of an executor that each task takes")
+    port: int = Field(0, ge=0, le=65535, description="the driver's port that workers report at; 0: any free one")
     conf: dict[str, str] = Field({}, description="further Spark properties")
 
 

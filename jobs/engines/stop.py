@@ -63,10 +63,8 @@ class StopSignals:
                 self._ask(notice)
 
     def grace_s(self, wanted_s: float) -> float:
-        """How long the part in hand may take: no longer than half of the time that the notice leaves, so that the
-        other half is there to abandon it, release its lease and exit."""
-        left_s = self.notice.deadline_s if self.notice else None
-        return wanted_s if left_s is None else min(wanted_s, left_s / 2)
+        """How long the part in hand may take."""
+        return grace_within(wanted_s, self.notice.deadline_s if self.notice else None)
 
     def drain(self) -> None:
         """After ``wake`` was readable: it will be again at the next signal or notice only."""
@@ -83,6 +81,12 @@ class StopSignals:
         self.requested = True
         with contextlib.suppress(OSError):  # full of signals, thus readable all the same; or closed in this moment
             os.write(self._wake_end.fileno(), b"\0")
+
+
+def grace_within(wanted_s: float, left_s: float | None) -> float:
+    """``wanted_s``, but no longer than half of the time that a machine has left: the other half is there to abandon the
+    part in hand, release its lease and exit."""
+    return wanted_s if left_s is None else min(wanted_s, left_s / 2)
 
 
 def interrupted(ended: int, total: int, notice: Notice | None = None) -> Interrupted:

@@ -1,0 +1,181 @@
+"""The Ray cluster of this process: joined, or started here; what it has; which of its nodes are about to go;
+what its errors mean.
+
+Knows no partitions and no workers.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from typing import Any
+
+from jobs.engines.engine import RaySettings
+from pipelines.errors import BackhaulError, SettingsError
+
+log = logging.getLogger(__name__)
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": what a local cluster listens on is 127.0.0.1 alone
+_OBJECT_STORE_BYTES = 100 << 20  # receipts are small; Ray's default is a third of the machine's memory
+
+
+def require_ray() -> None:
+    """Raises SettingsError with the command that installs it."""
+    if importlib.util.find_spec("ray") is None:
+        raise SettingsError("engine ray needs the extra `ray`: `make setup`, or pip install -e '.[ray]'")
+
+
+def connect(settings: RaySettings, wake: Any) -> None:
+    """Join the cluster at ``engine.ray.address`` or RAY_ADDRESS, else start one here; at once when this process has one.
+
+    It stays until the process ends: starting takes seconds, and a process has one connection to Ray at most.
+    Returns early when ``wake`` (a multiprocessing Connection) becomes readable.
+
+    Raises:
+        BackhaulError: it cannot be joined or started.
+        SettingsError: a local one would listen to the network.
+    """
+    address = settings.address or os.environ.get("RAY_ADDRESS") or "local"
+    options: dict[str, Any] = {"address": address, "logging_level": logging.ERROR}
+    if address == "local":
+        if "ray" in sys.modules and os.environ.get(_LOOPBACK) != "0":
+            raise SettingsError(
+                "Ray was imported before this engine ran, so that a local cluster would listen on every network interface. "
+                f"Set {_LOOPBACK}=0 before importing it, or start a cluster yourself: ray.init()"
+            )
+        os.environ[_LOOPBACK] = "0"  # read when Ray is imported
+        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    # Else the autoscaler's events are printed on the driver's standard output; read when Ray is imported, too.
+    os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
+    import ray
+
+    if ray.is_initialized():
+        return
+    began = time.monotonic()
+    connected = _init_in_a_thread_that_stays(options)
+    while not connected.done() and not wake.poll():
+        wait_for([connected], 0.2)
+    if not connected.done():
+        return
+    try:
+        connected.result()
+    except Exception as error:
+        if address == "local":
+            raise BackhaulError(
+                f"a local Ray cluster did not start ({_brief(error)}); --engine local needs none"
+            ) from error
+        raise BackhaulError(
+            f"the Ray cluster at {address} cannot be joined ({_brief(error)}); see `ray status --address {address}`, "
+            "and engine.ray.address or RAY_ADDRESS"
+        ) from error
+    if address == "local":
+        _must_fit(settings)
+    log.info("on Ray (%s) after %.1f s: %s", address, time.monotonic() - began, resources_text())
+
+
+def _init_in_a_thread_that_stays(options: dict[str, Any]) -> Future[None]:
+    """The kernel ends a local cluster with the thread that started it, so that nothing of it outlives this process, even
+    killed. And in the main thread ray.init takes SIGTERM's handler."""
+    import ray
+
+    connected: Future[None] = Future()
+
+    def hold() -> None:
+        try:
+            ray.init(**options)
+        except BaseException as error:
+            connected.set_exception(error)
+            return
+        connected.set_result(None)
+        threading.Event().wait()
+
+    threading.Thread(target=hold, name="ray-connection", daemon=True).start()
+    return connected
+
+
+def _must_fit(settings: RaySettings) -> None:
+    """A cluster that was started here never grows."""
+    import ray
+
+    total = ray.cluster_resources()
+    if settings.cpus_per_worker > total.get("CPU", 0) or settings.gpus_per_worker > total.get("GPU", 0):
+        raise SettingsError(
+            f"no worker fits on this machine: {settings.text()}, and it has {resources_text()}. Ask for less with "
+            "--set engine.ray.cpus_per_worker=N --set engine.ray.gpus_per_worker=N, or name a cluster with engine.ray.address"
+        )
+
+
+def resources_text() -> str:
+    """Such as ``CPU 8 (2 free), GPU 0 (0 free) on 3 nodes``."""
+    import ray
+
+    total, free = ray.cluster_resources(), ray.available_resources()
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    parts = [f"{name} {total.get(name, 0):g} ({free.get(name, 0):g} free)" for name in ("CPU", "GPU")]
+    return f"{', '.join(parts)} on {nodes} node{'s' * (nodes != 1)}"
+
+
+def draining_nodes() -> dict[str, float | None]:
+    """Seconds left, or None where nobody said, by the id of each node that is being drained (``ray drain-node``, the
+    autoscaler, SIGTERM to ``ray start --block``).
+
+    No public call tells it; this one is what Ray's own training library asks. Through Ray Client (``ray://``) it is not
+    seen: there, what a drained node takes with it counts as died.
+    """
+    import ray
+
+    try:
+        draining: dict[str, int] = ray._private.state.state.get_draining_nodes()
+    except Exception as error:  # any: it is not ours to know what a private call raises
+        log.debug("drained nodes are not seen: %s", error)
+        return {}
+    now_ms = time.time() * 1000
+    return {node: max(0.0, (at_ms - now_ms) / 1000) if at_ms else None for node, at_ms in draining.items()}
+
+
+def living_nodes() -> set[str]:
+    import ray
+
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def end_of(error: Exception) -> str:
+    """How a worker ended, in a few words of the many that Ray has for it."""
+    import ray
+
+    text = str(error)
+    if isinstance(error, ray.exceptions.OutOfMemoryError) or "running low on memory" in text:
+        return "killed by Ray's memory monitor: its node was running low on memory"
+    if "its node has died" in text:
+        return "gone with its node"
+    if "connection error code 2" in text:
+        return "ended without a word, as by SIGKILL or exit"
+    return (
+        _brief(error)
+        if "The actor is dead because " not in text
+        else text.partition("The actor is dead because ")[2][:200]
+    )
+
+
+def import_error(error: Exception) -> str:
+    """Why a node could not import the worker, when that is what ended it; else nothing."""
+    text = str(error)
+    if "failed to import on the worker" not in text:
+        return ""
+    return next(
+        (
+            line
+            for line in reversed(text.splitlines())
+            if line.startswith(("ModuleNotFoundError", "ImportError", "AttributeError"))
+        ),
+        "see the log",
+    )
+
+
+def _brief(error: BaseException) -> str:
+    return (str(error) or repr(error)).strip().splitlines()[0][:300]
