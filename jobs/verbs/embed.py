@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from jobs.engines.engine import Beat
+from jobs.failures import Failures
 from jobs.session import Session
 from jobs.verbs.plan import open_or_plan
 from pipelines.embed.work import EmbedTask, EmbedWork
@@ -29,17 +30,11 @@ def embed_corpus(session: Session, *, replan: bool = False) -> dict[str, Any]:
     session.engine  # noqa: B018  # an array child that cannot know which it is must not plan either
     planned = open_or_plan(session, replan=replan)
     if session.child and planned.how != "resumed":
-        session.say(
-            "each child of an array that finds no plan lists the source; `backhaul plan CONF` before it saves that"
-        )
+        session.say("every child that finds no plan lists the source; `backhaul plan CONF` before the array saves that")
     manifest = embed_run(session, planned.plan)
     if manifest is None:
-        receipts = embed_receipts(session.store, planned.plan.run_id)
-        return {
-            "run_id": planned.plan.run_id,
-            "complete": False,
-            **unfinished(session, "embed", planned.plan, receipts),
-        }
+        state = unfinished(session, "embed", planned.plan, embed_receipts(session.store, planned.plan.run_id))
+        return {"run_id": planned.plan.run_id, "complete": False, **state}
     return {"run_id": manifest.run_id, "complete": True, **manifest.totals, "rows": manifest.rows,
             "content_digest": manifest.content_digest, "bytes_digest": manifest.bytes_digest}  # fmt: skip
 
@@ -47,9 +42,8 @@ def embed_corpus(session: Session, *, replan: bool = False) -> dict[str, Any]:
 def unfinished(session: Session, stage: str, plan: Plan, receipts: Receipts) -> dict[str, int]:
     """How many partitions of how many are pending in a stage, and how many of those have failed."""
     pending = set(plan.partitions.pending(receipts.committed()).ids)
-    failures = session.store.list(f"runs/{plan.run_id}/failures/{stage}/")
-    failed = {found.key.rpartition("/")[2].removesuffix(".json") for found in failures}
-    return {"partitions": len(plan.partitions), "pending": len(pending), "failed": len(pending & failed)}
+    failed = pending & Failures(session.store, plan.run_id).ids(stage)
+    return {"partitions": len(plan.partitions), "pending": len(pending), "failed": len(failed)}
 
 
 def embed_run(session: Session, plan: Plan, *, only: set[str] | None = None) -> Manifest | None:
