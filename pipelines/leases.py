@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -56,40 +57,46 @@ class Epoch:
 class Lease:
     """A partition in our hand. ``lost`` once another invocation has taken it over."""
 
-    def __init__(self, leases: Leases, partition_id: str, epoch: Epoch) -> None:
+    def __init__(
+        self, leases: Leases, partition_id: str, epoch: Epoch, writing: AbstractContextManager[object]
+    ) -> None:
         self._leases = leases
         self.partition_id = partition_id
         self.epoch = epoch
         self.lost = False
+        self._progressed = False
+        # Held while a write is under way: of two threads' writes the one said last must be the one that stays.
+        self._writing = writing
 
     def renew(self) -> None:
         """Say that we live, unless somebody took over. A store that does not answer is no reason to stop."""
         try:
             after = self._leases.read(self.partition_id, self.epoch.number + 1)
             self.lost = self.lost or (after is not None and after.owner.invocation != self.epoch.owner.invocation)
-            if not self.lost and self.epoch.ended is None:
-                self._write(self.epoch)
+            if not self.lost:
+                self._write()
         except StoreError as error:
             log.warning("lease of partition %s was not renewed: %s", self.partition_id[:12], error)
 
     def progress(self) -> None:
         """Something was finished. Written at once where a holder before us died, to tell a poisonous partition
         from bad luck; else with the next renewal."""
-        if not self.epoch.progressed:
-            self.epoch = replace(self.epoch, progressed=True)
+        if not self._progressed:
+            self._progressed = True
             if self.epoch.deaths:
                 self.renew()
 
     def end(self, how: End) -> None:
         try:
-            if self.epoch.ended is None:
-                self._write(replace(self.epoch, ended=how))
+            self._write(how)
         except StoreError as error:
             log.warning("lease of partition %s was not released, it ends by itself: %s", self.partition_id[:12], error)
 
-    def _write(self, epoch: Epoch) -> None:
-        self.epoch = self._leases.dated(epoch)
-        self._leases.write(self.partition_id, self.epoch)
+    def _write(self, ended: End | None = None) -> None:
+        with self._writing:
+            if self.epoch.ended is None:
+                self.epoch = self._leases.dated(replace(self.epoch, ended=ended, progressed=self._progressed))
+                self._leases.write(self.partition_id, self.epoch)
 
 
 class Leases:
@@ -118,13 +125,9 @@ class Leases:
         Raises:
             LeaseHeld: another invocation has it and gave a sign of life; look again after ``retry_after_s``.
         """
-        before: Epoch | None = None
+        # Who waits looks first; who comes for the first time finds nobody, as a rule, and asks no more than need be.
+        before = self.newest(partition_id) if partition_id in self._seen else None
         for _ in range(_RACES):
-            mine = self._next(before)
-            if self._create(partition_id, mine):
-                self._seen.pop(partition_id, None)
-                return Lease(self, partition_id, mine)
-            before = self.newest(partition_id)
             if spare_failed and before is not None and before.ended == "failed":
                 raise LeaseHeld(
                     f"partition {partition_id[:12]} failed in the hands of {before.owner.name}; "
@@ -136,6 +139,11 @@ class Leases:
                     f"partition {partition_id[:12]} is in the hands of {before.owner.name} (process {before.owner.pid})",
                     retry_after_s=min(left_s, _LOOK_AGAIN_S),
                 )
+            mine = self._next(before)
+            if self._create(partition_id, mine):
+                self._seen.pop(partition_id, None)
+                return Lease(self, partition_id, mine, self._machine.new_lock())
+            before = self.newest(partition_id)
         raise LeaseHeld(f"partition {partition_id[:12]} is taken by others again and again", retry_after_s=1.0)
 
     def clear(self, partition_id: str) -> None:
@@ -173,9 +181,8 @@ class Leases:
         if before is None:
             return mine
         died = before.ended is None
-        deaths = before.deaths if before.ended in ("interrupted", "failed") else 0
-        if died:
-            deaths = 1 if before.progressed else before.deaths + 1
+        in_a_row = 0 if before.progressed or before.ended in ("done", "cleared") else before.deaths
+        deaths = in_a_row + died
         lost = before.interruptions + (died or before.ended == "interrupted")
         return replace(mine, number=before.number + 1, deaths=deaths, interruptions=lost)
 

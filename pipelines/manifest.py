@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import pyarrow as pa
 
 from pipelines.digest import FORMAT, canonical_json, check_format, digest_of, parse_json
-from pipelines.errors import GateRefused, NotFound
+from pipelines.errors import BackhaulError, GateRefused, NotFound
 from pipelines.identities import Duplicates, SourceOrder, scratch_database
 from pipelines.ledger import LimitsSettings, total
 from pipelines.partition import Partition
@@ -23,6 +23,7 @@ from pipelines.plan.plan import Plan
 from pipelines.rejects import OF_CHUNKS
 from pipelines.store import Created, Store
 
+R = TypeVar("R")
 _IDENTITY = ("document_id", "tenant", "ordinal", "position", "row_digest")
 _EXAMPLES = 5
 _MEND = "Delete it: `backhaul embed CONF` writes it again from the receipts, without embedding anything."
@@ -93,7 +94,7 @@ def commit_manifest(store: Store, plan: Plan, receipts: Mapping[str, dict[str, A
     Raises:
         GateRefused: too many rejects or truncated tokens, or duplicate document ids with ``on_duplicate: fail``.
     """
-    ordered = [(partition, receipts[partition.id]) for partition in plan.partitions]
+    ordered = in_plan_order(plan.partitions, receipts)
     totals = _totals(ordered)
     check_limits(totals, [receipt for _, receipt in ordered], limits, store, plan.run_id)
     with scratch_database() as database:
@@ -119,7 +120,40 @@ def commit_manifest(store: Store, plan: Plan, receipts: Mapping[str, dict[str, A
     totals["duplicates_dropped"] = sum(len(entry.dropped) for entry in entries)
     manifest = Manifest(plan.run_id, entries, plan.space.to_json(), content_digest, bits.hexdigest(),
                         all(part.reproducible for entry in entries for part in entry.parts), totals)  # fmt: skip
-    return _create(store, manifest)
+    return create_manifest(store, manifest)
+
+
+def in_plan_order(partitions: Sequence[Partition], receipts: Mapping[str, R]) -> list[tuple[Partition, R]]:
+    """Every partition with its receipt.
+
+    Raises:
+        BackhaulError: one has none yet; a manifest without it would hide that for good.
+    """
+    if missing := [partition.number for partition in partitions if partition.id not in receipts]:
+        raise BackhaulError(
+            f"{len(missing)} of {len(partitions)} partitions have no receipt yet, the first is partition {missing[0]}; "
+            "run the same command again"
+        )
+    return [(partition, receipts[partition.id]) for partition in partitions]
+
+
+def create_manifest(store: Store, manifest: Manifest) -> Manifest:
+    """Write it with its root digest, unless another driver was first: then that one's is returned.
+
+    Raises:
+        GateRefused: the one that is there is of other content.
+    """
+    value = manifest.to_json()
+    del value["root"], value["format"]
+    value = orjson.loads(canonical_json(value))
+    root = digest_of(value)
+    data = canonical_json({"format": FORMAT, **value, "root": root})
+    if store.create(f"runs/{manifest.run_id}/manifest.json", data) is Created.LOST:
+        winner = read_manifest(store, manifest.run_id)
+        if winner is None or winner.content_digest != manifest.content_digest:
+            raise GateRefused(f"{store.uri}/runs/{manifest.run_id}/manifest.json is of other content. {_MEND}")
+        return winner
+    return replace(manifest, root=root)
 
 
 def read_rows(store: Store, entry: Entry) -> Iterator[tuple[Part, pa.Table]]:
@@ -206,17 +240,3 @@ def _without(table: pa.Table, gone: set[int]) -> pa.Table:
     if not gone:
         return table
     return table.take(pa.array([row for row in range(table.num_rows) if row not in gone], pa.int64()))
-
-
-def _create(store: Store, manifest: Manifest) -> Manifest:
-    value = manifest.to_json()
-    del value["root"], value["format"]
-    value = orjson.loads(canonical_json(value))
-    root = digest_of(value)
-    data = canonical_json({"format": FORMAT, **value, "root": root})
-    if store.create(f"runs/{manifest.run_id}/manifest.json", data) is Created.LOST:
-        winner = read_manifest(store, manifest.run_id)
-        if winner is None or winner.content_digest != manifest.content_digest:
-            raise GateRefused(f"{store.uri}/runs/{manifest.run_id}/manifest.json is of other content. {_MEND}")
-        return winner
-    return replace(manifest, root=root)

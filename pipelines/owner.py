@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,11 +61,12 @@ def new_token() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Time, other processes and chance, as a value: a simulation brings its own."""
+    """Time, other processes, chance and threads, as a value: a simulation brings its own."""
 
     clock: Clock = SYSTEM
     is_dead: Callable[[Owner], bool] = is_dead
     new_token: Callable[[], str] = new_token
+    new_lock: Callable[[], AbstractContextManager[object]] = threading.Lock
 
 
 THIS_MACHINE = Machine()

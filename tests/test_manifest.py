@@ -20,7 +20,7 @@ from pipelines.document import Chunk, Document, Position, Span
 from pipelines.errors import BackhaulError, GateRefused, NewerFormat
 from pipelines.identities import Duplicates, SourceOrder, scratch_database
 from pipelines.ledger import Ledger, LimitsSettings
-from pipelines.manifest import Manifest, _create, commit_manifest, read_manifest, read_rows
+from pipelines.manifest import Manifest, commit_manifest, create_manifest, read_manifest, read_rows
 from pipelines.partition import Partition, Slice, partition_id
 from pipelines.parts import encode_part, part_table
 from pipelines.plan.plan import Plan, make_plan
@@ -256,7 +256,7 @@ def test_a_manifest_of_other_content_is_not_taken_for_ours() -> None:
     bench = Bench([[A, B]])
     other = Bench([[A]])
     value = replace(other.commit(), run_id=bench.plan.run_id)
-    _create(bench.store, value)
+    create_manifest(bench.store, value)
     with pytest.raises(GateRefused, match=r"manifest\.json is of other content"):
         bench.commit()
 
