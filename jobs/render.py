@@ -84,7 +84,7 @@ def status(r: Result) -> str:
         *_progress("embed", embed),
         *index,
         *_in_hand(r["holders"]),
-        f"attempts   {r['attempts']:,} begun, {_at_most(r)}{r['interruptions']:,} interrupted",
+        f"attempts   {r['attempts']:,}, {_at_most(r)}{r['interruptions']:,} of them interrupted",
         f"parts      {r['parts_begun']:,} begun, {_again(r)}",
         *_on_demand(r["on_demand"]),
         f"failures   {r['failures']:,}" + ("  (backhaul failures CONF)" if r["failures"] else ""),
@@ -170,7 +170,7 @@ def _progress(stage: str, figures: Result) -> list[str]:
     """One line of counts, and one of the pace while something is running."""
     rows = f", {figures['rows']:,} rows" if figures["rows"] is not None else ""
     parts = [f"{figures[name]:,} {word}" for name, word in
-             (("in_hand", "in hand"), ("failed", "failed"), ("pending", "pending")) if figures[name]]  # fmt: skip
+             (("in_hand", "in hand"), ("failed", "failed"), ("pending", "pending")) if 0 < figures[name] < figures["total"]]  # fmt: skip
     rest = "; " + ", ".join(parts) if parts else ", finished" if figures.get("finished") else ""
     lines = [f"{stage:<10} {figures['done']:,} of {figures['total']:,} partitions{rows}{rest}"]
     if figures["partitions_per_minute"] and figures["done"] < figures["total"]:

@@ -16,6 +16,7 @@ from pipelines.embed.embedder import Tokenizer
 from pipelines.errors import Denied, NotFound, SourceChanged
 from pipelines.plan.listing import Listing
 from pipelines.plan.sample import BrokenSample, Sample, choose, look
+from pipelines.poison import blame_document
 from pipelines.read.decompress import compression_of
 from pipelines.read.reader import SourceSettings
 from pipelines.split.splitter import SplitSettings
@@ -125,6 +126,8 @@ def _look_or_error(store: Store, one: Object, source: SourceSettings, tokenizer:
         return look(store, one, source, tokenizer)
     except (BrokenSample, Denied, NotFound, SourceChanged) as error:
         return error
+    except BaseException as error:  # what one document does must not stop the planning of all others
+        return BrokenSample(blame_document(error, "looking into it"))
 
 
 def _stored_bytes(listing: Listing) -> dict[str, int]:

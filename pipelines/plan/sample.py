@@ -18,6 +18,7 @@ from pipelines.embed.embedder import Tokenizer
 from pipelines.plan.cuts import key_hash
 from pipelines.plan.footers import first_rows
 from pipelines.plan.listing import Listing
+from pipelines.poison import blame_document
 from pipelines.read.decompress import compression_of
 from pipelines.read.reader import SourceSettings
 from pipelines.store import Object, Store
@@ -166,8 +167,10 @@ def _texts(records: Sequence[dict[str, Any]], source: SourceSettings) -> list[st
         raise BrokenSample(_no_text(source, records[0]))
     if not found:
         raise BrokenSample("it holds no whole record")
+    titles = [record.get(fields.title) if fields.title else None for record in found]
     return [
-        " ".join(filter(None, (fields.title and record.get(fields.title), record[fields.text]))) for record in found
+        f"{title} {record[fields.text]}" if title and isinstance(title, str) else record[fields.text]
+        for title, record in zip(titles, found, strict=True)
     ]
 
 
@@ -178,5 +181,18 @@ def _no_text(source: SourceSettings, names: Iterable[str]) -> str:
 
 def _count(texts: list[str], tokenizer: Tokenizer | None) -> list[int]:
     if tokenizer is not None:
-        return tokenizer.count(texts)
+        try:
+            return tokenizer.count(texts)
+        except BaseException as error:
+            blame_document(error, "tokenising")
+        return [_count_one(text, tokenizer) for text in texts]
     return [math.ceil(len(text) / _CHARACTERS_PER_TOKEN) + _SPECIAL_TOKENS for text in texts]
+
+
+def _count_one(text: str, tokenizer: Tokenizer) -> int:
+    """Guessed for a text that the tokenizer cannot take, which will be a reject."""
+    try:
+        return tokenizer.count([text])[0]
+    except BaseException as error:
+        blame_document(error, "tokenising")
+    return _count([text], None)[0]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -153,6 +154,32 @@ def test_a_damaged_parquet_object_is_a_note_and_has_no_row_groups() -> None:
     assert "guesses" in found.notes[-1]
     store = _store({"x.parquet": b"PAR1 cut off"})
     assert row_group_bytes(store, store.head("x.parquet")) == []
+
+
+def test_a_document_that_no_rule_foresees_stops_no_planning() -> None:
+    odd_title = b'{"id": "odd", "title": 5, "text": "five words of some text"}\n'
+    assert _estimate({"a.jsonl": odd_title * 10}).documents == 10
+    values = pa.py_buffer(b"ok\xff\xfe")
+    broken = pa.StringArray.from_buffers(2, pa.array([0, 2, 4], pa.int32()).buffers()[1], values)
+    out = io.BytesIO()
+    pq.write_table(pa.table({"id": [1, 2], "text": broken}), out)
+    assert (
+        "looking into it raised UnicodeDecodeError"
+        in _estimate({"x.parquet": out.getvalue()}, format="parquet").notes[0]
+    )
+
+
+def test_a_text_that_the_tokenizer_cannot_take_is_guessed_and_the_others_are_counted() -> None:
+    class Fussy(WordTokenizer):
+        def count(self, texts: Sequence[str]) -> list[int]:
+            if any("poison" in text for text in texts):
+                raise ValueError("unheard-of word")
+            return super().count(texts)
+
+    store = _store({"a.jsonl": _jsonl(2) + b'{"id": "x", "text": "poison poison"}\n'})
+    source = SourceSettings(uri="memory://x")
+    found = estimate(store, list_source(store, source), source, Fussy())
+    assert sorted(found.document_tokens) == [math.ceil(len("poison poison") / 4) + 2, 83, 83]
 
 
 def test_a_text_field_that_no_record_has_is_named_with_those_there_are() -> None:

