@@ -52,8 +52,8 @@ def load_run(session: Session, plan: Plan, manifest: Manifest, *, only: set[str]
     """
     settings, target, writers = session.settings, session.target, session.target.max_writers
     if session.child and (writers := session.child.writers(target.max_writers)) == 0:
-        session.say(f"load: {settings.index.target} takes {target.max_writers} writers at most, and the first children of "
-                    f"the array are they; child {session.child.index} of {session.child.of} leaves")  # fmt: skip
+        session.say(f"load: at most {target.max_writers} may write to {settings.index.target} at once, which the array's "
+                    f"first children do; child {session.child.index} of {session.child.of} leaves")  # fmt: skip
         return None
     meta = Meta(settings.corpus, plan.run_id, manifest.space, settings.source.fields.metadata)
     generation = target.create(session.generation_name(plan.run_id), meta, plan.space.dimensions)
