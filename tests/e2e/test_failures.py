@@ -3,99 +3,42 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
 import pytest
 import yaml
 
-from jobs.session import Session
-from jobs.settings import load_settings
 from pipelines.embed.models import resolve_model
-from pipelines.leases import parse_epoch
 from tests.contracts.engines import ENGINES
 from tests.e2e.command import backhaul, backhaul_here
 from tests.e2e.corpora import write_conf, write_three_partitions
+from tests.e2e.poison import Reaper, endless, partition_of
 from tests.embed.model_folders import PACKAGE, changed_model
 
 ATTEMPTS = 2  # before a partition is given up
-
-
-def _partition_of(conf: Path, prefix: str) -> str:
-    """The id of the partition that is made of objects beneath ``prefix``."""
-    plan = Session(load_settings(conf), quiet=True).plan()
-    (found,) = (one for one in plan.partitions if one.slices[0].key.startswith(prefix))
-    return found.id
-
-
-class Reaper:
-    """Plays the kernel that is out of memory: kills whoever takes a partition, as its lease tells."""
-
-    def __init__(self, root: Path, partition_id: str) -> None:
-        self.killed: list[int] = []
-        self._leases = f"runs/*/leases/embed/{partition_id}/*.json"
-        self._root = root
-        self._over = threading.Event()
-        self._met: set[Path] = set(root.glob(self._leases))
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> Reaper:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join(10)
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.01):
-            for path in sorted({*self._root.glob(self._leases)} - self._met):
-                epoch = parse_epoch(path.read_bytes())
-                self._met.add(path)
-                if epoch.ended is None and epoch.owner.pid != os.getpid():
-                    self.killed.append(epoch.owner.pid)
-                    os.kill(epoch.owner.pid, signal.SIGKILL)
-
-
-@contextmanager
-def _endless(path: Path) -> Iterator[None]:
-    """A pipe in the object's place: who reads it waits for ever, so that no kill comes too late."""
-    kept = path.with_suffix(".kept")
-    path.rename(kept)
-    os.mkfifo(path)
-    try:
-        yield
-    finally:
-        path.unlink()
-        kept.rename(path)  # as it was planned, down to the inode
 
 
 def _poisoned(folder: Path, workers: int = 2) -> tuple[Path, Path, str]:
     """Three partitions, planned; the run description, the object that is poison, and its partition's id."""
     conf = write_three_partitions(folder, engine={"workers": workers, "max_attempts": ATTEMPTS})
     assert backhaul_here("plan", conf).code == 0
-    return conf, next((folder / "source" / "guide").iterdir()), _partition_of(conf, "guide/")
+    return conf, next((folder / "source" / "guide").iterdir()), partition_of(conf, "guide/")
 
 
 def _words(engine: str) -> list[str]:
     return ["--engine", engine, *(("--index", "0", "--of", "1") if engine == "batch_array" else ())]
 
 
-@pytest.mark.parametrize("engine", ["local", "batch_array"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_partition_that_kills_its_worker_every_time_is_given_up_and_everything_else_is_done(
     tmp_path: Path, engine: str
 ) -> None:
-    if engine not in ENGINES:
-        pytest.skip(f"engine {engine} is not here")
     conf, poison, partition = _poisoned(tmp_path)
-    with _endless(poison), Reaper(tmp_path / "root", partition) as reaper:
-        outcome = backhaul_here("embed", conf, *_words(engine))
+    with endless(poison), Reaper(tmp_path / "root", partition) as reaper:
+        outcome = backhaul("embed", conf, *_words(engine))
         assert outcome.code == 1, outcome.err
         assert "embed: 1 of 3 partitions failed, the others are done" in outcome.err
         assert len(reaper.killed) == ATTEMPTS
@@ -117,7 +60,7 @@ def test_a_partition_that_kills_its_worker_every_time_is_given_up_and_everything
 def test_what_failures_says_next_can_be_typed_and_mends_what_was_mended(tmp_path: Path) -> None:
     folder = tmp_path / "a folder; with $odd 'names'"
     conf, poison, partition = _poisoned(folder)
-    with _endless(poison), Reaper(folder / "root", partition) as reaper:
+    with endless(poison), Reaper(folder / "root", partition) as reaper:
         assert backhaul_here("embed", conf).code == 1
         shown = backhaul_here("failures", conf)
         assert shown.code == 0
@@ -140,7 +83,7 @@ def test_what_failures_says_next_can_be_typed_and_mends_what_was_mended(tmp_path
 
 def test_where_the_worker_is_the_driver_its_deaths_are_counted_from_one_invocation_to_the_next(tmp_path: Path) -> None:
     conf, poison, partition = _poisoned(tmp_path, workers=0)
-    with _endless(poison), Reaper(tmp_path / "root", partition) as reaper:
+    with endless(poison), Reaper(tmp_path / "root", partition) as reaper:
         assert [backhaul("embed", conf).code for _ in range(ATTEMPTS)] == [-signal.SIGKILL] * ATTEMPTS
         assert len(reaper.killed) == ATTEMPTS
         for _ in range(2):  # given up it stays, and everything else is done
