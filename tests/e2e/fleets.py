@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any, Literal, Protocol
 import psutil
 
 from tests.e2e.command import COMMAND, environment, worker_processes
+from tests.fixtures.ray_cluster import RayNodes, running_ray
+from tests.fixtures.spark import SparkCluster, running_spark
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,71 @@ class LocalFleet:
         return kill_one(self.workers(driver), chance)
 
 
+class RayFleet:
+    """Two nodes of one CPU each beside a head without any; a killed node is replaced."""
+
+    def __init__(self, cluster: RayNodes, workers: int = 2) -> None:
+        self.engine: dict[str, Any] = {"name": "ray", "workers": workers, "max_attempts": 10}
+        self._cluster = cluster
+        self._nodes = [cluster.add(cpus=1) for _ in range(workers)]
+
+    def start(self, verb: str, conf: Path) -> subprocess.Popen[bytes]:
+        return start_driver(verb, conf)
+
+    def workers(self, driver: int) -> list[psutil.Process]:
+        return [process for process in descendants(os.getpid()) if title(process).startswith("ray::BackhaulWorker")]
+
+    def strike(self, driver: int, chance: random.Random) -> Blow | None:
+        if chance.random() > _SHARE_OF_HOSTS:
+            return kill_one(self.workers(driver), chance)
+        before = self.workers(driver)
+        self._cluster.kill(self._nodes.pop(chance.randrange(len(self._nodes))))
+        lost = sum(not process.is_running() for process in before)
+        self._nodes.append(self._cluster.add(cpus=1))
+        return Blow("host", lost)
+
+
+class SparkFleet:
+    """A standalone master with two workers of one core each, which replace a killed executor."""
+
+    def __init__(self, cluster: SparkCluster) -> None:
+        self.engine: dict[str, Any] = {
+            "name": "spark", "workers": len(cluster.workers), "max_attempts": 10,
+            "spark": {"master": cluster.master, "conf": dict(
+                line.split(maxsplit=1) for line in cluster.properties.read_text().splitlines())},
+        }  # fmt: skip
+        self._cluster = cluster
+
+    def start(self, verb: str, conf: Path) -> subprocess.Popen[bytes]:
+        return start_driver(verb, conf, **self._cluster.environment)
+
+    def workers(self, driver: int) -> list[psutil.Process]:
+        return [process for executor in self._cluster.executors() for process in descendants(executor.pid)
+                if "jobs.engines.worker" in title(process)]  # fmt: skip
+
+    def strike(self, driver: int, chance: random.Random) -> Blow | None:
+        if chance.random() > _SHARE_OF_HOSTS:
+            return kill_one(self.workers(driver), chance)
+        if not (executors := self._cluster.executors()):
+            return None
+        executor = chance.choice(executors)
+        lost = sum("jobs.engines.worker" in title(process) for process in descendants(executor.pid))
+        executor.kill()
+        return Blow("host", lost)
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def title(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
 def start_driver(verb: str, conf: Path, **environ: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*COMMAND, verb, str(conf)], env=environment(environ), stdin=subprocess.DEVNULL,
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
@@ -70,4 +139,17 @@ def local_fleet() -> Iterator[Fleet]:
     yield LocalFleet()
 
 
-FLEETS = {"local": local_fleet}
+@contextlib.contextmanager
+def ray_fleet() -> Iterator[Fleet]:
+    with running_ray() as cluster:
+        yield RayFleet(cluster)
+
+
+@contextlib.contextmanager
+def spark_fleet() -> Iterator[Fleet]:
+    with tempfile.TemporaryDirectory(prefix="spark-") as folder, running_spark(Path(folder), workers=2) as cluster:
+        yield SparkFleet(cluster)
+
+
+FLEETS = {"local": local_fleet, "ray": ray_fleet, "spark": spark_fleet}
+_SHARE_OF_HOSTS = 0.2
