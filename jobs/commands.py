@@ -68,11 +68,11 @@ def _print(verb: str, result: dict[str, Any], conf: Path, as_json: bool, given: 
 
 
 def _typed(value: Any, words: str) -> Any:  # Any: JSON
-    """With CONF spelled out in every ``next``, so that it can be typed."""
+    """With CONF spelled out in every command, so that it can be typed."""
     if isinstance(value, list):
         return [_typed(one, words) for one in value]
     if isinstance(value, dict):
-        return {key: one.replace(" CONF", f" {words}") if key == "next" and one else _typed(one, words)
+        return {key: one.replace(" CONF", f" {words}") if key in ("next", "message") and one else _typed(one, words)
                 for key, one in value.items()}  # fmt: skip
     return value
 

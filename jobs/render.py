@@ -115,8 +115,8 @@ def retry(r: Result) -> str:
     still = sum(r["failed"].values())
     left = f"{_count(still, 'partition')} failed before and did not run (backhaul failures CONF)"
     if not r["retried"]:
-        causes = f" They failed for: {', '.join(r['causes'])}." if r["causes"] else ""
-        return f"nothing to retry: no partition failed so.{causes} `backhaul status CONF` says what is pending"
+        why = f"those that failed did so for {', '.join(r['causes'])}" if r["causes"] else "no partition failed"
+        return f"nothing to retry: {why}; `backhaul status CONF` says what is pending"
     what = ", ".join(f"{_count(count, 'partition')} of {stage}" for stage, count in r["retried"].items())
     if r["cleared_only"]:
         lines = [f"{what} may be tried again as if for the first time; nothing was run"]

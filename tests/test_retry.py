@@ -76,7 +76,7 @@ def test_a_cause_that_nothing_failed_for_runs_nothing_and_names_those_there_are(
     outcome = backhaul_here("retry", conf, "--cause", "worker died")
     assert outcome.code == 0
     assert "nothing to retry" in outcome.out
-    assert "They failed for: SourceChanged." in outcome.out
+    assert "those that failed did so for SourceChanged;" in outcome.out
     assert len(_failed(conf)) == 2
 
 
@@ -85,6 +85,12 @@ def test_a_partition_that_is_not_in_the_run_is_wrong_usage(conf: Path) -> None:
     assert outcome.code == 2
     assert "begins with 'zz'" in outcome.err
     assert backhaul_here("retry", conf, "--partition", partition_of(conf, "faq/")).out.startswith("nothing to retry")
+
+
+def test_a_source_that_is_another_one_now_is_planned_anew(conf: Path) -> None:
+    (group,) = backhaul_here("failures", conf, "--set", "engine.workers=0", "--json").json["partitions"]
+    assert group["next"] == f"backhaul run {conf} --set engine.workers=0 --replan"
+    assert f"plan again: `backhaul run {conf} --set engine.workers=0 --replan`" in group["examples"][0]["message"]
 
 
 def test_what_fails_again_stays_a_failure(conf: Path, tmp_path: Path) -> None:
@@ -106,9 +112,7 @@ def test_an_array_retries_nothing_but_its_attempts_can_be_given_back(conf: Path)
     assert outcome.code == 2
     assert "--clear-only" in outcome.err
     assert "--engine local" in outcome.err
-    (group,) = backhaul_here("failures", conf, *ARRAY, "--json").json["partitions"]
-    assert group["next"] == f"backhaul retry {conf} --set engine.name=batch_array --cause SourceChanged --clear-only"
-    cleared = backhaul_here(*group["next"].split()[1:])
+    cleared = backhaul_here("retry", conf, *ARRAY, "--clear-only")
     assert cleared.code == 0, cleared.err
     assert "2 partitions of embed may be tried again as if for the first time; nothing was run" in cleared.out
     assert f"next: backhaul embed {conf} --set engine.name=batch_array" in cleared.out

@@ -11,7 +11,7 @@ from jobs.failures import Failures
 from jobs.session import Session
 from jobs.verbs.embed import read_receipts
 from jobs.verbs.status import stage_receipts
-from pipelines.errors import TargetError
+from pipelines.errors import SourceChanged, TargetError
 from pipelines.manifest import read_manifest
 from pipelines.plan.plan import Plan
 from pipelines.receipts import embed_receipts
@@ -33,7 +33,7 @@ def run_failures(session: Session, plan: Plan) -> dict[str, Any]:
         "run_id": plan.run_id,
         "partitions": [
             {"stage": stage, "cause": cause, "count": len(records), "examples": _examples(plan, records[:_EXAMPLES]),
-             "next": _retry(session, cause)}
+             "next": _next(session, cause)}
             for (stage, cause), records in groups.items()
         ],
         "rejects": _group_rejects(session, plan),
@@ -56,8 +56,11 @@ def _done(session: Session, plan: Plan) -> dict[str, set[str]]:
     return {stage: receipts.committed() for stage, receipts in stages.items()}
 
 
-def _retry(session: Session, cause: str) -> str:
-    """Array children are started by whoever submits the array; giving the attempts back is what can be typed here."""
+def _next(session: Session, cause: str) -> str:
+    """Trying again mends no source that is another one now. The children of an array are started by whoever submits it:
+    giving the attempts back is what can be typed here."""
+    if cause == SourceChanged.__name__:
+        return "backhaul run CONF --replan"
     only = " --clear-only" if session.settings.engine.name == "batch_array" else ""
     return f"backhaul retry CONF --cause {shlex.quote(cause)}{only}"
 
