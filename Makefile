@@ -49,7 +49,7 @@ bench-engines: .venv/.all ## what each engine adds to the work, and programs wri
 	$(BIN)/python -m tests.benchmarks.engines
 
 bench: .venv/.all ## what Backhaul adds to its embedder; planning and memory at scale
-	for benchmark in overhead planning memory; do $(BIN)/python -m tests.benchmarks.$$benchmark; done
+	for benchmark in overhead planning resume memory; do $(BIN)/python -m tests.benchmarks.$$benchmark; done
 
 bench-quality: .venv/.all opensearch ## retrieval quality on labelled data, into OpenSearch and LanceDB
 	$(BIN)/python -m tests.benchmarks.quality
