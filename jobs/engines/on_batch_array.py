@@ -122,11 +122,14 @@ class _Offers:
             yield Left(self._partitions[at], "not begun by this child")
 
     def _ranks(self) -> dict[str, tuple[bool, bool]]:
-        """The smaller, the earlier. Marked ones come last on capacity that may be interrupted again."""
+        """The smaller, the earlier. Marked ones come last on capacity that may be interrupted again, first elsewhere."""
         marked = self._board.marked() if self._board else set()
-        late = marked if marked and self._capacity == "spot" else set()
-        early = marked if marked and self._capacity == "on-demand" else self._places.keys()
-        return {one: (one in late or one not in early, one in self._foreign) for one in self._places}
+        capacity = self._capacity if marked else "unknown"
+
+        def late(one: str) -> bool:
+            return capacity != "unknown" and (one in marked) == (capacity == "spot")
+
+        return {one: (late(one), one in self._foreign) for one in self._places}
 
     def _piece(self, ids: list[str]) -> list[str]:
         """This child's part of what everybody may take, were all of them here; each begins elsewhere."""
