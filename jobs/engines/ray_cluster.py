@@ -6,20 +6,27 @@ Knows no partitions and no workers.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import json
 import logging
 import os
+import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
+from multiprocessing.connection import Connection
 from typing import Any
+
+import psutil
 
 from jobs.engines.engine import RaySettings
 from pipelines.errors import BackhaulError, SettingsError
 
 log = logging.getLogger(__name__)
+_LOCAL = "local"  # what ray.init calls a cluster of its own
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": what a local cluster listens on is 127.0.0.1 alone
 _OBJECT_STORE_BYTES = 100 << 20  # receipts are small; Ray's default is a third of the machine's memory
 
@@ -30,52 +37,68 @@ def require_ray() -> None:
         raise SettingsError("engine ray needs the extra `ray`: `make setup`, or pip install -e '.[ray]'")
 
 
-def connect(settings: RaySettings, wake: Any) -> None:
+def connect(settings: RaySettings, wake: Connection) -> None:
     """Join the cluster at ``engine.ray.address`` or RAY_ADDRESS, else start one here; at once when this process has one.
 
     It stays until the process ends: starting takes seconds, and a process has one connection to Ray at most.
-    Returns early when ``wake`` (a multiprocessing Connection) becomes readable.
+    Returns early when ``wake`` becomes readable.
 
     Raises:
         BackhaulError: it cannot be joined or started.
-        SettingsError: a local one would listen to the network.
+        SettingsError: through Ray Client; or a local one would listen to the network, or no worker fits in it.
     """
-    address = settings.address or os.environ.get("RAY_ADDRESS") or "local"
-    options: dict[str, Any] = {"address": address, "logging_level": logging.ERROR}
-    if address == "local":
-        if "ray" in sys.modules and os.environ.get(_LOOPBACK) != "0":
-            raise SettingsError(
-                "Ray was imported before this engine ran, so that a local cluster would listen on every network interface. "
-                f"Set {_LOOPBACK}=0 before importing it, or start a cluster yourself: ray.init()"
-            )
-        os.environ[_LOOPBACK] = "0"  # read when Ray is imported
-        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-    # Else the autoscaler's events are printed on the driver's standard output; read when Ray is imported, too.
-    os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
-    import ray
-
-    if ray.is_initialized():
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         return
-    began = time.monotonic()
+    address = settings.address or os.environ.get("RAY_ADDRESS") or _LOCAL
+    options = {"address": address, "logging_level": logging.ERROR, **_options(address)}
+    began, raylets = time.monotonic(), _raylets()
     connected = _init_in_a_thread_that_stays(options)
     while not connected.done() and not wake.poll():
         wait_for([connected], 0.2)
     if not connected.done():
         return
-    try:
-        connected.result()
-    except Exception as error:
-        if address == "local":
-            raise BackhaulError(
-                f"a local Ray cluster did not start ({_brief(error)}); --engine local needs none"
-            ) from error
-        raise BackhaulError(
-            f"the Ray cluster at {address} cannot be joined ({_brief(error)}); see `ray status --address {address}`, "
-            "and engine.ray.address or RAY_ADDRESS"
-        ) from error
-    if address == "local":
+    if error := connected.exception():
+        raise BackhaulError(_refusal(address, error)) from error
+    if address == _LOCAL:
+        _end_agents_with_this_process(_raylets() - raylets)
         _must_fit(settings)
     log.info("on Ray (%s) after %.1f s: %s", address, time.monotonic() - began, resources_text())
+
+
+def _options(address: str) -> dict[str, Any]:
+    """What ray.init needs beside the address. Ray must not be imported before."""
+    if "://" in address:
+        raise SettingsError(
+            f"{address} is Ray Client's, which neither tells of drained nodes nor ends the workers with their driver. Run the "
+            "driver inside the cluster: ray job submit -- backhaul embed CONF --engine ray"
+        )
+    if address != _LOCAL:
+        return {}
+    if "ray" in sys.modules and os.environ.get(_LOOPBACK) != "0":
+        raise SettingsError(
+            "Ray was imported before this engine ran, so that a local cluster would listen on every network interface. "
+            f"Set {_LOOPBACK}=0 before importing it, or start a cluster yourself: ray.init()"
+        )
+    os.environ[_LOOPBACK] = "0"  # read when Ray is imported
+    return {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+
+
+def _refusal(address: str, error: BaseException) -> str:
+    if address == _LOCAL:
+        return f"a local Ray cluster did not start ({_brief(error)}); --engine local needs none"
+    return (
+        f"the Ray cluster at {address} cannot be joined ({_brief(error)}); see `ray status --address {address}`, "
+        "and engine.ray.address or RAY_ADDRESS"
+    )
+
+
+def _print_on_standard_error() -> None:
+    """Ray prints its workers' lines and its own errors on the driver's standard output, which belongs to --json. Its
+    log_to_driver knows no other place, and for the errors there is no setting."""
+    from ray._private import worker
+
+    printing = worker.print_worker_logs
+    worker.print_worker_logs = lambda data, sink, *rest: printing(data, sys.stderr, *rest)
 
 
 def _init_in_a_thread_that_stays(options: dict[str, Any]) -> Future[None]:
@@ -83,6 +106,7 @@ def _init_in_a_thread_that_stays(options: dict[str, Any]) -> Future[None]:
     killed. And in the main thread ray.init takes SIGTERM's handler."""
     import ray
 
+    _print_on_standard_error()
     connected: Future[None] = Future()
 
     def hold() -> None:
@@ -96,6 +120,39 @@ def _init_in_a_thread_that_stays(options: dict[str, Any]) -> Future[None]:
 
     threading.Thread(target=hold, name="ray-connection", daemon=True).start()
     return connected
+
+
+def _raylets() -> set[psutil.Process]:
+    """Those that this process has started."""
+    found = set()
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "raylet":
+                found.add(process)
+    return found
+
+
+def _end_agents_with_this_process(raylets: set[psutil.Process]) -> None:
+    """Most of a local cluster ends at once with its driver, however that ends. Its agents alone would go on for a
+    minute, waiting for the rest to take their last words; so a process waits for the driver's end to end them."""
+    agents = {str(process.pid): process.create_time() for raylet in raylets for process in raylet.children()}
+    reaper = subprocess.Popen(  # noqa: S603  # our own interpreter and program
+        [sys.executable, "-c", _REAPER, json.dumps(agents)], stdin=subprocess.PIPE, stdout=2, start_new_session=True
+    )
+    _held_open.append(reaper)
+
+
+_held_open: list[subprocess.Popen[bytes]] = []  # their standard input ends with this process
+_REAPER = """
+import contextlib, json, sys, time, psutil
+sys.stdin.read()
+time.sleep(1)
+for pid, created in json.loads(sys.argv[1]).items():
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(int(pid))
+        if process.create_time() == created:
+            process.kill()
+"""
 
 
 def _must_fit(settings: RaySettings) -> None:
@@ -124,8 +181,7 @@ def draining_nodes() -> dict[str, float | None]:
     """Seconds left, or None where nobody said, by the id of each node that is being drained (``ray drain-node``, the
     autoscaler, SIGTERM to ``ray start --block``).
 
-    No public call tells it; this one is what Ray's own training library asks. Through Ray Client (``ray://``) it is not
-    seen: there, what a drained node takes with it counts as died.
+    No public call tells it; this one is what Ray's own training library asks.
     """
     import ray
 

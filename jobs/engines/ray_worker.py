@@ -5,7 +5,6 @@ Knows nothing of the other actors, of placement or of retrying.
 
 from __future__ import annotations
 
-import os
 import pickle
 import queue
 import sys
@@ -41,7 +40,6 @@ class BackhaulWorker:
 
     def __init__(self, hello: Hello, paths: list[str], grace_s: float, stop_on_rebalance: bool) -> None:
         """``paths`` are the driver's places to import from; what this node lacks does no harm."""
-        os.dup2(2, 1)  # the driver's standard output belongs to --json; what a library prints goes to the log
         sys.path.extend(path for path in paths if path not in sys.path)
         self._mail: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._grace_s = grace_s

@@ -20,7 +20,8 @@ from pipelines.partition import Partition, Slice
 class Orders:
     """``folder`` takes the evidence; partition numbers map to what becomes of them:
 
-    ok | refuse | break | die (every time) | die-once | exit | slow (many parts of 20 ms) | stuck | chatty
+    ok | refuse | break | die (every time) | die-once | exit | slow (many parts of 20 ms) | slow-once | stuck | chatty |
+    meet (until two partitions are under way)
     """
 
     folder: str
@@ -75,7 +76,7 @@ class EvidenceWork:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def _die_once(self, partition: Partition) -> None:
-        if len(list(self._folder.glob(f"began-{partition.number}-*"))) == 1:
+        if self._first_time(partition):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _exit(self, partition: Partition) -> None:
@@ -88,6 +89,20 @@ class EvidenceWork:
                 raise Interrupted(f"partition {partition.number} stopped")
             time.sleep(0.02)
             self.report(PartDone(1, 10))
+
+    def _slow_once(self, partition: Partition) -> None:
+        if self._first_time(partition):
+            self._slow(partition)
+
+    def _meet(self, partition: Partition) -> None:
+        deadline = time.monotonic() + 60
+        while len(set(evidence(self._folder, "began"))) < 2:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"partition {partition.number} is alone")
+            time.sleep(0.02)
+
+    def _first_time(self, partition: Partition) -> bool:
+        return len(list(self._folder.glob(f"began-{partition.number}-*"))) == 1
 
     def _stuck(self, partition: Partition) -> None:
         ctypes.CDLL(None).sleep(600)  # in C, where no Python signal handler runs
