@@ -73,6 +73,15 @@ class SparkEngine:
             run.end()
 
 
+def slice_size(mean_s: float | None, ready: int, slots: int) -> int:
+    """Partitions of a slice, by the seconds that one takes: one where it takes long, or so few are left that a slot
+    would wait."""
+    if mean_s is None:
+        return 1
+    by_time = int(_SLICE_S / max(mean_s, _SLICE_S / _LARGEST_SLICE))
+    return max(1, min(by_time, ready // (4 * slots)))
+
+
 class _Run:
     """What is pending, what Spark has, and which worker is at what."""
 
@@ -126,7 +135,7 @@ class _Run:
             yield from self._end_round(self._unready)
         if not (room := self._room()):
             return
-        size = 1 if self._alone else self._slice_size()
+        size = 1 if self._alone else slice_size(self._mean_s, self._pending.ready, self._jobs.slots)
         taken = [self._pending.take() for _ in range(min(self._pending.ready, room * size))]
         for partition in taken:
             if partition.id in self._alone:
@@ -142,13 +151,6 @@ class _Run:
             return max(0, self._limit - in_flight)
         window = slots * (1 if self._alone else _WINDOW)
         return window - in_flight if in_flight <= window // 2 else 0
-
-    def _slice_size(self) -> int:
-        """By what a partition takes; one by one where it takes long, or so few are left that slots would wait."""
-        if self._mean_s is None:
-            return 1
-        by_time = int(_SLICE_S / max(self._mean_s, _SLICE_S / _LARGEST_SLICE))
-        return max(1, min(by_time, self._pending.ready // (4 * self._jobs.slots)))
 
     def _listen(self) -> Iterator[Outcome]:
         wait_s = self._pending.wait_s
