@@ -73,9 +73,11 @@ def test_what_was_released_is_in_nobodys_hand(place: Place) -> None:
 
 
 def test_what_has_a_receipt_is_in_nobodys_hand_whatever_its_lease_says(place: Place) -> None:
+    place.take("a").end("interrupted")
     place.take("a")
-    found = place.look(done={"a"})
-    assert (found.interruptions, found.held) == (0, {})
+    place.take("b")
+    found = place.look(done={"a", "b"})
+    assert (found.epochs, found.interruptions, found.held) == (3, 1, {})
 
 
 def test_a_holder_without_a_sign_for_longer_than_its_lease_and_the_skew_is_an_interruption(place: Place) -> None:

@@ -94,6 +94,11 @@ def test_a_run_under_way_says_who_is_at_it_and_a_broken_one_what_was_interrupted
         assert re.search(rf"^in hand    embed [0-9a-f]{{12}} by {socket.gethostname()}, process \d+, for .*; last sign .* ago$",
                          shown, re.MULTILINE)  # fmt: skip
         victim = status["holders"][0]
+        failure = next((tmp_path / "root" / "runs").iterdir()) / "failures" / "embed" / f"{victim['partition']}.json"
+        failure.parent.mkdir(parents=True)
+        failure.write_text("{}")  # it failed before, and is being tried again
+        assert _counts(_json(conf), "embed") == (1, 2, 0, 0, 3)
+        failure.unlink()
         os.kill(victim["pid"], signal.SIGKILL)
         _eventually(lambda: {holder["partition"] for holder in _json(conf)["holders"]} == held
                     and victim["pid"] not in {holder["pid"] for holder in _json(conf)["holders"]})  # fmt: skip

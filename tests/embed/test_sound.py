@@ -78,7 +78,7 @@ def test_a_part_of_one_poison_text_has_no_rows() -> None:
 
 def test_an_embedder_that_takes_nothing_is_no_texts_fault() -> None:
     with pytest.raises(ValueError, match="broken"):
-        embed(Touchy(lambda texts: ValueError("broken")), rows("a", "b"))
+        embed(Touchy(lambda texts: ValueError("broken") if texts else None), rows("a", "b"))
 
 
 def test_many_rows_none_of_which_is_taken_are_no_texts_fault() -> None:
@@ -89,6 +89,13 @@ def test_many_rows_none_of_which_is_taken_are_no_texts_fault() -> None:
 def test_an_error_that_goes_with_no_single_text_is_raised() -> None:
     with pytest.raises(ValueError, match="too many"):
         embed(Touchy(lambda texts: ValueError("too many") if len(texts) > 2 else None), rows("a", "b", "c"))
+
+
+def test_an_error_that_does_not_come_back_rejects_nothing_and_is_raised() -> None:
+    errors = iter([ValueError("once")])
+    embedder = Touchy(lambda texts: next(errors, None))
+    with pytest.raises(ValueError, match="once"):
+        embed(embedder, rows("a", "b"))
 
 
 @pytest.mark.parametrize(
