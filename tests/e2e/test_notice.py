@@ -11,7 +11,7 @@ from tests.benchmarks.notice import measure, must_be_clean, must_be_prompt
 
 
 def test_a_signal_and_both_notices_end_embedding_cleanly(tmp_path: Path) -> None:
-    figures = measure(tmp_path, notices=3, at_once=3, part_s=0.2)
+    figures = measure(tmp_path, notices=3, at_once=3, part_s=0.5, grace_s=120)
     must_be_clean(figures)
     assert figures["parts_begun"] >= 3
 
