@@ -7,13 +7,15 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from uuid import uuid4
 
 import orjson
 
 from jobs.session import Session
 from jobs.settings import load_settings
 from jobs.verbs.embed import embed_corpus
+from jobs.verbs.load import load_corpus
 from pipelines.checkpoint import count_attempts
 from pipelines.errors import BackhaulError
 from tests.e2e.command import Outcome, backhaul_here, environment
@@ -27,8 +29,9 @@ ENGINE: dict[str, Any] = {"name": "batch_array", "workers": 0, "lease": {"ttl_s"
 class Array:
     """Eight partitions of four parts each."""
 
-    def __init__(self, folder: Path, **engine: Any) -> None:
+    def __init__(self, folder: Path, *, index: dict[str, Any] | None = None, **engine: Any) -> None:
         self.folder = folder
+        self._sections = {"corpus": f"c{uuid4().hex[:10]}", "index": index} if index else {}
         if not (folder / "source").exists():
             write_corpus(folder / "source", objects=8, documents=60)
         self.root = folder / "root"
@@ -36,7 +39,8 @@ class Array:
 
     def _conf(self, name: str, root: Path, engine: dict[str, Any]) -> Path:
         return write_conf(self.folder / f"{name}.yaml", root=f"file://{root}", source=f"file://{self.folder}/source",
-                          partition={"target_tokens": 1000}, embed={"rows_per_part": 16}, engine=engine)  # fmt: skip
+                          partition={"target_tokens": 1000}, embed={"rows_per_part": 16}, engine=engine,
+                          **self._sections)  # fmt: skip
 
     def session(self, index: int, of: int) -> Session:
         words = [f"engine.batch_array.index={index}", f"engine.batch_array.of={of}"]
@@ -48,14 +52,20 @@ class Array:
         except BackhaulError as error:
             return error
 
-    def together(self, of: int) -> list[Any]:
+    def load(self, index: int, of: int) -> dict[str, Any] | BackhaulError:
+        try:
+            return load_corpus(self.session(index, of), None)
+        except BackhaulError as error:
+            return error
+
+    def together(self, of: int, verb: Literal["embed", "load"] = "embed") -> list[Any]:
         """All children at once, and what became of each."""
         results: list[Any] = [None] * of
         barrier = threading.Barrier(of)
 
         def child(index: int) -> None:
             barrier.wait(DEADLINE_S)
-            results[index] = self.embed(index, of)
+            results[index] = getattr(self, verb)(index, of)
 
         threads = [threading.Thread(target=child, args=(index,)) for index in range(of)]
         for thread in threads:

@@ -13,6 +13,7 @@ import pytest
 from jobs.session import Session
 from jobs.settings import load_settings
 from jobs.verbs.load import load_corpus, load_run
+from pipelines.errors import BackhaulError
 from pipelines.load import must_read_manifest
 from pipelines.targets.target import IndexTarget
 from tests.e2e.array import Array
@@ -121,3 +122,15 @@ def test_while_one_finishes_the_others_leave(array: Array) -> None:
     third = Child(array, 1, log).load()
     assert third["complete"] is True
     assert log == ["child 0 begins", "child 0 finishes", "child 1 finishes"]
+
+
+@pytest.mark.opensearch
+@pytest.mark.soak
+def test_four_children_load_opensearch_at_once(tmp_path: Path, opensearch_url: str) -> None:
+    array = Array(tmp_path, index={"target": "opensearch", "url": opensearch_url, "replicas": 0})
+    assert array.command("embed", "--engine", "local").code == 0
+    results = array.together(4, "load")
+    assert not [one for one in results if isinstance(one, BackhaulError)]
+    assert {one["rows"] for one in results if one["complete"]} == {480}
+    assert len([*array.root.glob("runs/*/loads/*/*/finished/*")]) == 1
+    assert array.command("run", "--engine", "local").code == 0  # every row and vector compared, and released
