@@ -194,7 +194,7 @@ def rollback(
 
 @app.command("status")
 def status(conf: Conf, sets: Sets = None, as_json: AsJson = False, run_id: RunId = None) -> None:
-    """What is done of a run, both digests, and what is live.
+    """What is done of a run, who is at it, how fast it goes, what was lost, and what is live.
 
     Example: backhaul status conf/demo.yaml
     """

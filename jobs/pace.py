@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from heapq import nlargest
 from statistics import fmean
 
 from pipelines.receipts import Receipts
@@ -35,7 +36,7 @@ def pace_of(receipts: Receipts, committed: Mapping[str, int], *, left: int, now_
         running_since_ms: since when the oldest worker has been at it; None: nobody is.
     """
     wanted = ((at, one) for one, at in committed.items() if running_since_ms is None or at >= running_since_ms)
-    recent = sorted(wanted)[-_RECENT:]
+    recent = nlargest(_RECENT, wanted)[::-1]
     if len(recent) < 2:
         return Pace()
     (first, _), (last, _) = recent[0], recent[-1]
