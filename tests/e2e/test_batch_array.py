@@ -206,7 +206,7 @@ class Held:
             session.store, f"runs/{run.name}/leases/{stage}", owner, settings or session.settings.engine.lease
         )
         self.lease: Lease = leases.take(what)
-        self._kept = kept(self.lease, leases.renew_every_s)
+        self._kept = kept(self.lease, 0.1)
 
     def __enter__(self) -> Held:
         self._kept.__enter__()

@@ -32,6 +32,7 @@ from tests.fixtures.imds import LIFE_CYCLE, FakeImds
 
 BATCH = {"AWS_BATCH_JOB_ARRAY_INDEX": "2", "AWS_BATCH_JOB_ARRAY_SIZE": "5"}
 DEAD = LeaseSettings(ttl_s=0.001, max_skew_s=0)
+LONG = LeaseSettings(ttl_s=1, max_skew_s=0)
 QUICK = LeaseSettings(ttl_s=0.4, max_skew_s=0.1)
 
 
@@ -58,11 +59,11 @@ class Stage:
         self.store: ObjectStore = open_store(self.root)
         self.receipts = Receipts(self.store, "receipts", run_id="r", stage="embed")
 
-    def spec(self, child: ArrayChild | None = None, orders: dict[int, str] | None = None) -> WorkSpec[LeasedTask]:
+    def spec(self, child: ArrayChild | None = None, lease: LeaseSettings = QUICK) -> WorkSpec[LeasedTask]:
         task = LeasedTask(
-            work=EvidenceWork, settings=Orders(str(self.folder), orders or {}), root=self.root, storage=StorageSettings(),
+            work=EvidenceWork, settings=Orders(str(self.folder)), root=self.root, storage=StorageSettings(),
             receipts=self.receipts.folder, leases=self.receipts.leases, on_demand=self.receipts.on_demand,
-            invocation=uuid4().hex, lease=QUICK, max_deaths=3, on_demand_after=3, own=child.owns if child else None,
+            invocation=uuid4().hex, lease=lease, max_deaths=3, on_demand_after=3, own=child.owns if child else None,
         )  # fmt: skip
         return WorkSpec(LeasedWork, task)
 
@@ -240,27 +241,26 @@ def test_what_a_dead_child_had_is_taken_over_when_its_lease_has_ended(stage: Sta
 @pytest.fixture
 def held(stage: Stage) -> Iterator[int]:
     """Number 1 is in the hands of a child that lives."""
-    leases = stage.leases()
-    lease = leases.take(partitions(2)[1].id)
-    with kept(lease, leases.renew_every_s):
+    lease = stage.leases(settings=LONG).take(partitions(2)[1].id)
+    with kept(lease, 0.05):
         yield 1
 
 
 def test_what_a_live_child_holds_is_left_to_it_after_a_while(stage: Stage, held: int) -> None:
-    outcomes = list(engine(0, 2).run(stage.spec(), partitions(4)))
+    outcomes = list(engine(0, 2).run(stage.spec(lease=LONG), partitions(4)))
     assert sorted(taken(outcomes)) == [0, 2, 3]
     assert re.search(r"is in the hands of .* \(process \d+\)", left(outcomes)[held])
 
 
 def test_waiting_for_a_live_child_ends_when_it_is_done(stage: Stage, held: int) -> None:
     threading.Timer(0.2, stage.do, [held]).start()
-    outcomes = list(engine(0, 2, idle_s=60).run(stage.spec(), partitions(4)))
+    outcomes = list(engine(0, 2, idle_s=60).run(stage.spec(lease=LONG), partitions(4)))
     assert left(outcomes) == {}
     assert evidence(stage.folder, "began") == [0, 2, 3]
 
 
 def test_a_signal_ends_a_child_that_waits(stage: Stage, held: int) -> None:
-    outcomes = engine(0, 2, idle_s=600).run(stage.spec(), partitions(2))
+    outcomes = engine(0, 2, idle_s=600).run(stage.spec(lease=LONG), partitions(2))
     assert isinstance(next(outcomes), Done)
     threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM]).start()
     with pytest.raises(Interrupted, match="1 of 2 partitions ended"):
