@@ -137,7 +137,7 @@ class _Actors:
         self._leaving: set[str] = set()  # nodes that are drained, or whose host said that it goes away
         self._looked_at = 0.0
         self._placed_at: float | None = None  # when any worker was last seen on a node
-        self._whole_at = 0.0  # when all were
+        self._patient_since: float | None = None  # since when some are not, or that was last said
         self._said: tuple[int, int] | None = None
 
     def hire(self) -> _Actor:
@@ -179,9 +179,9 @@ class _Actors:
 
         if isinstance(word, Placed):
             worker.node = word.node
-        elif isinstance(word, Leaving):
+        elif isinstance(word, Leaving) and worker.node:
             log.warning("a worker finishes the part in hand and moves from node %s: %s", worker.node, word.detail)
-            self._leaving.add(worker.node or "")
+            self._leaving.add(worker.node)
         elif not isinstance(word, Exception):
             answer: Answer = word
             return answer
@@ -205,8 +205,8 @@ class _Actors:
         now, placed = time.monotonic(), sum(worker.node is not None for worker in workers)
         if placed or not workers or self._placed_at is None:
             self._placed_at = now
-        if placed == len(workers):
-            self._whole_at, self._said = now, None
+        if placed == len(workers) or self._patient_since is None:
+            self._patient_since, self._said = now, None
         if now - self._looked_at < _LOOK_S:
             return
         self._looked_at = now
@@ -218,12 +218,10 @@ class _Actors:
                 f"{resources_text()}. `ray status` tells who has them. Free some, or ask for less with "
                 "--set engine.ray.cpus_per_worker=N --set engine.ray.gpus_per_worker=N, and run the same command again"
             )
-        if now - self._whole_at > min(_PATIENCE_S, asked.placement_timeout_s / 2) and self._said != (
-            placed,
-            len(workers),
-        ):
-            self._said = placed, len(workers)
-            log.warning("%d of %d workers are placed, the others wait for room: %s, and the cluster has %s",
+        patience_s = min(_PATIENCE_S, asked.placement_timeout_s / 2)
+        if now - self._patient_since > patience_s and self._said != (placed, len(workers)):
+            self._patient_since, self._said = now, (placed, len(workers))
+            log.warning("%d of %d workers are placed, the others start or wait for room: %s, and the cluster has %s",
                         placed, len(workers), asked.text(), resources_text())  # fmt: skip
 
     def _heed_drains(self, workers: Sequence[_Actor]) -> None:

@@ -1,13 +1,15 @@
-"""The engine contract, held by ``ray`` on a real cluster of one node with CPUs, which every driver here joins."""
+"""The engine contract, held by ``ray`` on a real cluster, which every driver here joins."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
+from jobs.engines.engine import Engine, EngineSettings
 from tests.contracts.engine_contract import *  # noqa: F403
+from tests.contracts.engines import EngineFactory
 from tests.fixtures.ray_cluster import RayNodes
 
 
@@ -17,10 +19,14 @@ def name() -> str:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def node(ray_nodes: RayNodes) -> Iterator[None]:
-    node = ray_nodes.add(cpus=8)
-    yield
-    ray_nodes.kill(node)
+def cluster(ray_nodes: RayNodes) -> RayNodes:
+    return ray_nodes
+
+
+@pytest.fixture
+def engine(make: EngineFactory) -> Engine:
+    """With one worker, where their number does not matter: an actor takes a second of processor time to start."""
+    return make(EngineSettings(workers=1))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from tests.fixtures.imds import fake_imds
 from tests.fixtures.ray_cluster import RayNodes
 
 DEADLINE_S = 90.0
+ONE_GPU = {"cpus_per_worker": 0, "gpus_per_worker": 1}  # one worker on each node beside the head
 
 
 def until(true: Callable[[], bool], what: str) -> None:
@@ -44,7 +45,7 @@ class Run:
     def __init__(self, folder: Path, orders: dict[int, str], count: int, *, workers: int = 1, max_attempts: int = 1,
                  **ray: float) -> None:  # fmt: skip
         self.folder = folder
-        settings = EngineSettings(workers=workers, max_attempts=max_attempts, ray=RaySettings(**ray))  # type: ignore[arg-type]
+        settings = EngineSettings(workers=workers, max_attempts=max_attempts, ray=RaySettings(**{**ONE_GPU, **ray}))  # type: ignore[arg-type]
         spec = WorkSpec(HostWork, Orders(str(folder), orders))
         self._outcomes: list[Outcome] = []
         self._iterator = RayEngine(settings).run(spec, partitions(count))
@@ -81,18 +82,16 @@ class Run:
         return [outcome.receipt for outcome in outcomes if isinstance(outcome, Done)]
 
 
-@pytest.fixture
-def add(ray_nodes: RayNodes) -> Iterator[Callable[..., Any]]:
-    """Adds nodes for the time of a test."""
-    added = []
+class Said:
+    """What was printed, by whomever."""
 
-    def add(*arguments: Any, **options: Any) -> Any:
-        added.append(ray_nodes.add(*arguments, **options))
-        return added[-1]
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self.out, self._err, self._capfd = "", "", capfd
 
-    yield add
-    for node in added:
-        ray_nodes.kill(node)
+    def err(self) -> str:
+        more = self._capfd.readouterr()
+        self.out, self._err = self.out + more.out, self._err + more.err
+        return self._err
 
 
 class HostWork(EvidenceWork):
@@ -107,9 +106,9 @@ def raylet(node: Any) -> int:
 
 
 def test_a_partition_lost_with_its_node_is_done_on_another(
-    ray_nodes: RayNodes, add: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ray_nodes: RayNodes, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    nodes = {raylet(node): node for node in [add(cpus=1), add(cpus=1)]}
+    nodes = {raylet(node): node for node in ray_nodes.exactly(2)}
     with caplog.at_level(logging.WARNING):
         run = Run(tmp_path, {0: "slow-once"}, 6, workers=2, max_attempts=2)
         lost = psutil.Process(run.under_way(0)).ppid()
@@ -118,76 +117,81 @@ def test_a_partition_lost_with_its_node_is_done_on_another(
     assert receipts[0]["node"] in nodes
     assert evidence(tmp_path, "began").count(0) == 2
     assert "worker died (gone with its node) on partition 0, attempt 1" in caplog.text
+    said = Said(capfd)
+    until(lambda: "has been marked dead" in said.err(), "Ray's own word on the node")
+    assert said.out == ""
 
 
 def test_a_run_goes_on_with_those_that_have_room_says_who_waits_and_uses_a_node_that_joins(
-    add: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ray_nodes: RayNodes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = add(cpus=1)
+    (first,) = ray_nodes.exactly(1)
     with caplog.at_level(logging.WARNING):
         run = Run(tmp_path, {0: "meet", 1: "meet"}, 4, workers=3, placement_timeout_s=4)
         run.under_way(0)
-        until(lambda: "wait for room" in caplog.text, "a line about the others")
-        second = add(cpus=1)
+        until(lambda: "are placed" in caplog.text, "a line about the others")
+        second = ray_nodes.add(gpus=1)
         receipts = run.receipts()
-    assert "1 of 3 workers are placed, the others wait for room: each asks for CPU 1, GPU 0, " in caplog.text
-    assert "and the cluster has CPU 1 (0 free), GPU 0 (0 free) on 2 nodes" in caplog.text
+    assert "1 of 3 workers are placed, the others start or wait for room: each asks for CPU 0, GPU 1, " in caplog.text
+    assert "and the cluster has CPU 4 (4 free), GPU 1 (0 free) on 2 nodes" in caplog.text
     assert {receipt["node"] for receipt in receipts} == {raylet(first), raylet(second)}
 
 
 def test_without_room_for_any_worker_a_run_ends_and_names_what_is_missing(ray_nodes: RayNodes, tmp_path: Path) -> None:
     run = Run(tmp_path, {}, 3, workers=2, gpus_per_worker=4, placement_timeout_s=1)
     with pytest.raises(
-        BackhaulError, match="no worker could be placed in 1 s: each asks for CPU 1, GPU 4, and the cluster"
+        BackhaulError, match="no worker could be placed in 1 s: each asks for CPU 0, GPU 4, and the cluster"
     ):
         run.outcomes()
 
 
-def test_two_workers_share_a_gpu(add: Callable[..., Any], tmp_path: Path) -> None:
-    add(cpus=0, gpus=1)
-    run = Run(tmp_path, {0: "meet", 1: "meet"}, 4, workers=3, cpus_per_worker=0, gpus_per_worker=0.5)
+def test_two_workers_share_a_gpu(ray_nodes: RayNodes, tmp_path: Path) -> None:
+    ray_nodes.exactly(1)
+    run = Run(tmp_path, {0: "meet", 1: "meet"}, 4, workers=3, gpus_per_worker=0.5)
     receipts = run.receipts()
     assert {receipt["gpus"] for receipt in receipts} == {"0"}
     assert len({receipt["pid"] for receipt in receipts}) == 2
 
 
-def test_a_drained_node_finishes_the_part_in_hand_and_its_partition_moves(
-    ray_nodes: RayNodes, add: Callable[..., Any], tmp_path: Path
-) -> None:
-    nodes = {raylet(node): node for node in [add(cpus=1), add(cpus=1)]}
+def test_a_drained_node_finishes_the_part_in_hand_and_its_partition_moves(ray_nodes: RayNodes, tmp_path: Path) -> None:
+    nodes = {raylet(node): node for node in ray_nodes.exactly(2)}
     run = Run(tmp_path, {0: "slow-once"}, 1)
     drained = psutil.Process(run.under_way(0)).ppid()
-    ray_nodes.drain(nodes.pop(drained), in_s=60)
+    ray_nodes.drain(nodes[drained], in_s=60)
     (receipt,) = run.receipts()  # though one attempt is all there is
+    ray_nodes.kill(nodes.pop(drained))
     assert evidence(tmp_path, "stopped") == [0]
     assert receipt["node"] in nodes
 
 
 def test_a_worker_whose_host_has_a_spot_notice_finishes_its_part_and_its_partition_moves(
-    add: Callable[..., Any], tmp_path: Path
+    ray_nodes: RayNodes, tmp_path: Path
 ) -> None:
+    ray_nodes.exactly(0)
     with fake_imds() as imds:
         imds.announce_spot()
-        add(cpus=2, env=imds.environment())
+        noticed = ray_nodes.add(gpus=1, env=imds.environment())
         run = Run(tmp_path, {}, 1)
         imds.wait_for(lambda: imds.count() >= 1, "the notice to be read")
-        other = add(cpus=1)
+        other = ray_nodes.add(gpus=1)
         (receipt,) = run.receipts()  # though one attempt is all there is
+        ray_nodes.kill(noticed)
     assert receipt["node"] == raylet(other)
 
 
-def test_a_worker_ended_by_the_memory_monitor_is_named_so(add: Callable[..., Any], tmp_path: Path) -> None:
-    add(cpus=1, env={"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"})
+def test_a_worker_ended_by_the_memory_monitor_is_named_so(ray_nodes: RayNodes, tmp_path: Path) -> None:
+    ray_nodes.exactly(0)
+    node = ray_nodes.add(gpus=1, env={"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"})
     (failed,) = Run(tmp_path, {0: "slow"}, 1).outcomes()
+    ray_nodes.kill(node)
     assert isinstance(failed, Failed)
     assert failed.cause == "worker died"
     assert "killed by Ray's memory monitor: its node was running low on memory" in failed.message
 
 
 def test_a_killed_driver_takes_its_workers_along_and_another_resumes_to_the_same_bytes(
-    add: Callable[..., Any], tmp_path: Path
+    ray_nodes: RayNodes, tmp_path: Path
 ) -> None:
-    add(cpus=2)
     source = write_corpus(tmp_path / "source", objects=12, documents=300)
     confs = {
         name: write_conf(tmp_path / f"{name}.yaml", root=f"file://{tmp_path}/{name}", source=f"file://{source}",
