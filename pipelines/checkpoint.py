@@ -79,13 +79,3 @@ class Checkpoint:
 
     def _now_ms(self) -> int:
         return int(self._machine.clock.time() * 1000)
-
-
-def count_attempts(store: Store, run_id: str) -> tuple[int, int]:
-    """(parts begun, distinct parts): the difference is what was computed more than once."""
-    begun, distinct = 0, set()
-    for found in store.list(f"runs/{run_id}/attempts/embed/"):
-        segments = found.key.split("/")
-        begun += 1
-        distinct.add((segments[4], segments[6]))
-    return begun, len(distinct)

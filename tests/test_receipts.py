@@ -8,7 +8,8 @@ from hashlib import sha256
 import pytest
 from obstore.store import MemoryStore
 
-from pipelines.checkpoint import Checkpoint, count_attempts
+from pipelines.attempts import count_attempts
+from pipelines.checkpoint import Checkpoint
 from pipelines.errors import NewerFormat, StoreError
 from pipelines.receipts import Receipts, embed_receipts
 from pipelines.store import ObjectStore, open_store

@@ -8,7 +8,7 @@ import orjson
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from jobs.session import Session, invocations
-from pipelines.checkpoint import count_attempts
+from pipelines.attempts import count_attempts
 from pipelines.manifest import read_manifest
 from pipelines.plan.plan import Plan
 from pipelines.verify import newest_verification

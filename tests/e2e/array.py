@@ -16,7 +16,7 @@ from jobs.session import Session
 from jobs.settings import load_settings
 from jobs.verbs.embed import embed_corpus
 from jobs.verbs.load import load_corpus
-from pipelines.checkpoint import count_attempts
+from pipelines.attempts import count_attempts
 from pipelines.errors import BackhaulError
 from tests.e2e.command import Outcome, backhaul_here, environment
 from tests.e2e.corpora import write_conf, write_corpus

@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from pipelines.checkpoint import count_attempts
+from pipelines.attempts import count_attempts
 from pipelines.store import open_store
 from tests.e2e.command import backhaul, backhaul_here
 from tests.e2e.corpora import write_conf, write_corpus

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from jobs.engines.engine import EngineSettings
-from pipelines.checkpoint import count_attempts
+from pipelines.attempts import count_attempts
 from pipelines.store import open_store
 from tests.batch.jobs import Job
 from tests.batch.simulator import BatchSimulator

@@ -11,7 +11,7 @@ import pytest
 from jobs.session import Session
 from jobs.settings import Settings
 from jobs.verbs.plan import plan_corpus
-from pipelines.checkpoint import count_attempts
+from pipelines.attempts import count_attempts
 from pipelines.embed.embedder import Embedder, Role, Vectors
 from pipelines.embed.work import EmbedTask, EmbedWork
 from pipelines.errors import Interrupted, SpaceMismatch
