@@ -237,7 +237,7 @@ def _done(r: Result) -> str:
 
 def _left(r: Result) -> str:
     failed = f", {r['failed']:,} of which failed (backhaul failures CONF)" if r["failed"] else ""
-    return f"{r['pending']:,} are left to the array's other children{failed}"
+    return f"{r['pending']:,} left to the array's other children{failed}"
 
 
 def _detail(gate: Result) -> str:

@@ -66,14 +66,10 @@ def test_children_that_were_all_killed_go_on_when_they_are_started_again(array: 
 def test_a_child_leaves_when_live_ones_have_the_rest_and_says_so(array: Array) -> None:
     array.command("plan")
     with Held(array, "embed", array_ids(array)[3]):
-        outcome = array.command("embed", "--index", "0", "--of", "2", "--json")
-        assert outcome.code == 0
-        found = {name: outcome.json[name] for name in ("complete", "partitions", "pending", "failed")}
-        assert found == {"complete": False, "partitions": 8, "pending": 1, "failed": 0}
-        said = array.command("embed", "--index", "0", "--of", "2").out
-        assert (
-            "7 of 8 partitions are embedded; 1 are left to the array's other children\nnext: backhaul status " in said
-        )
+        outcome = array.command("embed", "--index", "0", "--of", "2")
+    assert outcome.code == 0
+    said = "7 of 8 partitions are embedded; 1 left to the array's other children"
+    assert f"{said}\nnext: backhaul status {array.conf}" in outcome.out
     assert array.command("embed", "--index", "1", "--of", "2", "--json").digests == array.quiet()
 
 
@@ -129,7 +125,9 @@ def test_a_partition_that_kills_child_after_child_is_given_up_named_and_tried_ag
     (group,) = array.command("failures", "--json").json["partitions"]
     assert (group["stage"], group["cause"], group["count"]) == ("embed", "worker died", 1)
     spared = array.command("embed", "--index", "0", "--of", "2", "--json")
-    assert (spared.code, spared.json["pending"], spared.json["failed"]) == (0, 1, 1)
+    assert spared.code == 0
+    found = {name: spared.json[name] for name in ("complete", "partitions", "pending", "failed")}
+    assert found == {"complete": False, "partitions": 8, "pending": 1, "failed": 1}
     assert array.embed(1, 2).exit_code == 1  # type: ignore[union-attr]  # its own: it says so again, and begins nothing
     assert not [*array.root.glob(f"runs/*/attempts/embed/{poison}/*")]
     assert array.command("retry", "--clear-only").code == 0

@@ -31,7 +31,7 @@ def test_a_child_beyond_the_targets_writers_leaves_at_once_and_says_why(array: A
     assert left.code == 0
     assert "at most 1 may write to lancedb at once" in left.err
     assert "child 1 of 2 leaves" in left.err
-    assert "0 of 8 partitions are loaded; 8 are left to the array's other children" in left.out
+    assert "0 of 8 partitions are loaded; 8 left to the array's other children" in left.out
     loaded = array.command("load", "--index", "0", "--of", "2", "--json")
     assert (loaded.code, loaded.json["complete"], loaded.json["rows"]) == (0, True, 480)
     late = array.command("load", "--index", "1", "--of", "2", "--json")
