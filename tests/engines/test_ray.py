@@ -95,9 +95,13 @@ class Said:
 
 
 class HostWork(EvidenceWork):
-    """Its receipts tell where it ran: a worker is a child of its node's raylet."""
+    """Its receipts tell where it ran: a worker is a child of its node's raylet. On the node named in the folder's file
+    ``doomed`` it goes on until it is told to stop."""
 
     def __call__(self, partition: Partition) -> dict[str, Any]:
+        doomed = Path(self._settings.folder, "doomed")
+        if doomed.exists() and doomed.read_text() == str(os.getppid()):
+            self._slow(partition)
         return {**super().__call__(partition), "node": os.getppid(), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}
 
 
@@ -171,12 +175,14 @@ def test_a_worker_whose_host_has_a_spot_notice_finishes_its_part_and_its_partiti
     with fake_imds() as imds:
         imds.announce_spot()
         noticed = ray_nodes.add(gpus=1, env=imds.environment())
+        (tmp_path / "doomed").write_text(str(raylet(noticed)))
         run = Run(tmp_path, {}, 1)
         imds.wait_for(lambda: imds.count() >= 1, "the notice to be read")
         other = ray_nodes.add(gpus=1)
         (receipt,) = run.receipts()  # though one attempt is all there is
         ray_nodes.kill(noticed)
     assert receipt["node"] == raylet(other)
+    assert len(evidence(tmp_path, "built")) == 2  # the next worker waited for another node
 
 
 def test_a_worker_ended_by_the_memory_monitor_is_named_so(ray_nodes: RayNodes, tmp_path: Path) -> None:
