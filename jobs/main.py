@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +18,9 @@ from pipelines.errors import BackhaulError, Interrupted, SettingsError
 def main() -> None:
     """Entry point of the console script."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    # An engine has its own way to stop; between engines a command just ends. The first process of a container would
+    # not even do that: for it SIGTERM is ignored unless it is handled.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run_command(sys.argv[1:]))
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -233,3 +234,21 @@ def test_the_card_says_what_was_done(tmp_path: Path) -> None:
     assert card["done"]["documents"] == 80
     assert all(gate["passed"] for gate in card["gates"])
     assert done["content_digest"] in page
+
+
+def test_sigterm_outside_of_an_engine_ends_with_75_as_well(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # an index that takes the connection and says nothing
+        mute.settimeout(60)
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        conf = write_three_partitions(tmp_path, index={"target": "opensearch", "url": url})
+        command = subprocess.Popen([*COMMAND, "list", str(conf)], env=environment(), stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)  # fmt: skip
+        try:
+            connection, _ = mute.accept()
+            command.terminate()
+            _, err = command.communicate(timeout=60)
+        finally:
+            command.kill()
+        connection.close()
+    assert command.returncode == 75
+    assert err == "backhaul: interrupted; the same command resumes\n"
