@@ -20,7 +20,7 @@ import typer
 from jobs.commands import app
 from pipelines.store import open_store
 from tests.e2e.command import COMMAND, PROJECT, backhaul, backhaul_here, environment, worker_processes
-from tests.e2e.corpora import write_conf, write_corpus
+from tests.e2e.corpora import write_conf, write_corpus, write_three_partitions
 from tests.fixtures.s3 import Bucket
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
