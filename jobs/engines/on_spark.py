@@ -14,12 +14,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import Any, TypeVar
 
 from pyspark import SparkContext
 
 from jobs.engines.engine import Beat, Done, EngineSettings, Failed, Outcome, WorkSpec
+from jobs.engines.notice import Notice
 from jobs.engines.pending import ADVICE, DIED, Pending
 from jobs.engines.spark_context import cause_of, driver_host, is_local, open_context, own_workers, task_attempts
 from jobs.engines.spark_jobs import Ended, SparkJobs
@@ -35,10 +35,8 @@ log = logging.getLogger(__name__)
 _LOOK_S = 0.2  # how often a waiting driver looks whether it was told to stop
 _ABANDON_S = 2.0  # after its grace a worker releases its lease and ends by itself, before it is killed
 _END_S = 10.0  # for workers and jobs to end
-_SLICE_S = 0.5  # of work in a slice, so that the 10 to 30 ms of a task are a few per cent of it
-_LARGEST_SLICE = 10
-_WINDOW = 8  # slices per slot in Spark's hands; half of that is waited for before more are handed out
-_DOOMED_S = 2.0  # until a partition of a host that goes away is tried elsewhere
+_ELSEWHERE_S = 2.0  # until a partition of a host that goes away is tried again
+_LEFT_BY_THEN_S = 150.0  # a spot host has two minutes from its notice; who still reports then will go on to
 
 
 class SparkEngine:
@@ -73,48 +71,41 @@ class SparkEngine:
             run.end()
 
 
-def slice_size(mean_s: float | None, ready: int, slots: int) -> int:
-    """Partitions of a slice, by the seconds that one takes: one where it takes long, or so few are left that a slot
-    would wait."""
-    if mean_s is None:
-        return 1
-    by_time = int(_SLICE_S / max(mean_s, _SLICE_S / _LARGEST_SLICE))
-    return max(1, min(by_time, ready // (4 * slots)))
-
-
 class _Run:
-    """What is pending, what Spark has, and which worker is at what."""
+    """What is pending, and what becomes of what Spark brings back."""
 
     def __init__(self, context: SparkContext, spec: WorkSpec[Any], partitions: Sequence[Partition],
                  settings: EngineSettings, limit: int | None, on_beat: Callable[[Beat], None]) -> None:  # fmt: skip
         self._settings = settings
-        self._limit = limit
         self._on_beat = on_beat
         self._pending = Pending(partitions, settings.max_attempts)
         self._task_attempts = task_attempts(context)
         self._inbox: queue.SimpleQueue[Report | Ended | tuple[int, Message]] = queue.SimpleQueue()
         self._lines = Lines(*driver_host(context), settings.spark.port, lambda *heard: self._inbox.put(heard))
-        self._jobs = SparkJobs(context, _task(context, spec, settings, self._lines.address), self._inbox)
+        self._jobs = SparkJobs(context, _task(context, spec, settings, self._lines.address), limit, self._inbox)
         self._at_work: dict[int, tuple[int, int]] = {}  # line → the (job, index) that it has begun and not reported
-        self._alone: set[str] = set()  # were in a job that failed: from now on each in its own, to see which fails
-        self._mean_s: float | None = None  # of a partition
+        self._ended = 0
+        self._failed_jobs = 0  # in a row, with no report between
         self._unready: Unbuilt | Stillborn | None = None  # what the last slice met that found no worker ready
         self._rounds = 0  # in a row in which no slice found one
         self._any_ready = False  # ever
-        self._failed_jobs = 0  # in a row, with no report between
-        self._ended = 0
+        self._leaving_since: float | None = None  # since when every report came from a host that goes away
+        self._stopping = False
         self._killed = False
 
     def outcomes(self, stop: StopSignals) -> Iterator[Outcome]:
         while (self._pending or self._jobs.in_flight) and not stop.requested:
-            yield from self._hand_out()
-            yield from self._listen()
+            if not self._unready:
+                self._jobs.hand_out(self._pending)
+            elif not self._jobs.in_flight:  # until then nothing is handed out: does any worker come up?
+                yield from self._end_round(self._unready)
+            yield from self._listen(self._pending.wait_s)
         if stop.requested:
             yield from self._finish_parts(stop)
             raise interrupted(self._ended, self._pending.total, stop.notice)
 
     def kill(self) -> None:
-        """From a signal's handler, which may hold any lock."""
+        """From a signal's handler, which may have interrupted whoever holds a lock."""
         self._killed = True
         threading.Thread(target=self._lines.say, args=(["bye"],), daemon=True).start()
 
@@ -127,43 +118,17 @@ class _Run:
             if isinstance(item, tuple):
                 self._hear(*item)
 
-    def _hand_out(self) -> Iterator[Outcome]:
-        """Slices of what is ready; none while nobody knows whether any worker comes up."""
-        if self._unready:
-            if self._jobs.in_flight:
-                return
-            yield from self._end_round(self._unready)
-        if not (room := self._room()):
-            return
-        size = 1 if self._alone else slice_size(self._mean_s, self._pending.ready, self._jobs.slots)
-        taken = [self._pending.take() for _ in range(min(self._pending.ready, room * size))]
-        for partition in taken:
-            if partition.id in self._alone:
-                self._jobs.start([(partition,)], alone=True)
-        together = iter([partition for partition in taken if partition.id not in self._alone])
-        if slices := list(iter(lambda: tuple(islice(together, size)), ())):
-            self._jobs.start(slices)
-
-    def _room(self) -> int:
-        """Slices that may be handed out. Jobs follow each other before slots fall idle."""
-        in_flight, slots = self._jobs.in_flight, self._jobs.slots
-        if self._limit is not None and self._limit < slots:
-            return max(0, self._limit - in_flight)
-        window = slots * (1 if self._alone else _WINDOW)
-        return window - in_flight if in_flight <= window // 2 else 0
-
-    def _listen(self) -> Iterator[Outcome]:
-        wait_s = self._pending.wait_s
+    def _listen(self, wait_s: float | None) -> Iterator[Outcome]:
         try:
             item = self._inbox.get(timeout=_LOOK_S if wait_s is None else min(wait_s, _LOOK_S))
         except queue.Empty:
             return
         if isinstance(item, Report):
             yield from self._take(item)
-        elif isinstance(item, Ended):
-            yield from self._close(item)
-        else:
+        elif isinstance(item, tuple):
             self._hear(*item)
+        elif not self._stopping:
+            yield from self._close(item)
 
     def _hear(self, line: int, message: Message) -> None:
         if message[0] == "beat":
@@ -174,30 +139,30 @@ class _Run:
             self._at_work.pop(line, None)
 
     def _take(self, report: Report) -> Iterator[Outcome]:
-        partitions = self._jobs.reported(report.job, report.index)
+        partitions = self._jobs.reported(report)
+        self._leave_to_the_faster(report)
         if not partitions:
             return
         self._failed_jobs = 0
-        self._leave_to_the_faster(report)
+        self._leaving_since = (self._leaving_since or time.monotonic()) if report.doomed else None
+        if self._leaving_since and time.monotonic() - self._leaving_since > _LEFT_BY_THEN_S:
+            raise interrupted(self._ended, self._pending.total, Notice("drain", "all workers' hosts go away"))
         for beat in report.beats:
             self._on_beat(beat)
         answers = dict(report.answers)
         back: list[Partition] = []
         for partition in partitions:
-            answer = answers.get(partition.id)
-            if isinstance(answer, Unbuilt | Stillborn):
-                self._unready = answer
-            elif answer is not None:
-                self._unready, self._rounds, self._any_ready = None, 0, True
-            if outcome := self._outcome(partition, answer, report.doomed, back):
+            if outcome := self._outcome(partition, answers.get(partition.id), report.doomed, back):
                 yield outcome
         for partition in reversed(back):
             self._pending.put_back(partition)
-        mean_s = report.seconds / len(answers) if answers else self._mean_s
-        self._mean_s = mean_s if self._mean_s is None or mean_s is None else 0.8 * self._mean_s + 0.2 * mean_s
 
     def _outcome(self, partition: Partition, answer: Answered | None, doomed: bool,
                  back: list[Partition]) -> Outcome | None:  # fmt: skip
+        if isinstance(answer, Unbuilt | Stillborn):
+            self._unready = answer
+        elif answer is not None:
+            self._unready, self._rounds, self._any_ready = None, 0, True
         outcome: Outcome | None = None
         if isinstance(answer, Receipt):
             outcome = Done(partition, answer.receipt)
@@ -208,7 +173,7 @@ class _Run:
         elif isinstance(answer, Died):
             outcome = self._pending.died(partition, answer.end)
         elif doomed:
-            self._pending.hold(partition, _DOOMED_S, f"partition {partition.number} was on a host that goes away")
+            self._pending.hold(partition, _ELSEWHERE_S, f"partition {partition.number} was on a host that goes away")
         else:
             back.append(partition)
         self._ended += outcome is not None
@@ -216,12 +181,12 @@ class _Run:
 
     def _leave_to_the_faster(self, report: Report) -> None:
         """Of a slice and its speculative copy the other one may stop; Spark does not tell it."""
-        slice_ = (report.job, report.index)
-        lines = [line for line, at in self._at_work.items() if at == slice_]
+        reported = (report.job, report.index)
+        lines = [line for line, at in self._at_work.items() if at == reported]
         for line in lines:
             del self._at_work[line]
             if len(lines) > 1:
-                self._lines.say(["drop", *slice_], to=line)
+                self._lines.say(["drop", *reported], to=line)
 
     def _end_round(self, unready: Unbuilt | Stillborn) -> Iterator[Failed]:
         """No slice of a whole round found a worker ready. Where some are, it was bad luck."""
@@ -236,19 +201,17 @@ class _Run:
 
     def _close(self, ended: Ended) -> Iterator[Failed]:
         """A job is over; what it has not reported was lost when it failed."""
-        lost = self._jobs.ended(ended)
-        if ended.error is None or not lost:
+        if not (lost := self._jobs.ended(ended)) or ended.error is None:
             return
         end = f"with its Spark job: {cause_of(ended.error)}"
         self._failed_jobs += 1
-        if ended.alone:
+        if len(lost) == 1:
             self._pending.attempts[lost[0].id] += self._task_attempts - 1
             if failed := self._pending.died(lost[0], end):
                 self._ended += 1
                 yield failed
         else:
             log.warning("a Spark job failed, its %d partitions run apart: %s", len(lost), end)
-            self._alone.update(partition.id for partition in lost)
             for partition in reversed(lost):
                 self._pending.put_back(partition)
         if self._failed_jobs > self._settings.max_attempts:
@@ -262,15 +225,16 @@ class _Run:
 
     def _finish_parts(self, stop: StopSignals) -> Iterator[Outcome]:
         """Let workers finish the part in hand, ``grace_s`` at most. Nothing is begun or retried."""
+        self._stopping = True
         self._pending.clear()
         grace_s = stop.grace_s(self._settings.grace_s)
         while not self._inbox.empty():
-            yield from self._listen()
+            yield from self._listen(None)
         log.warning("stopping: %d workers finish the part in hand; a second signal kills them", len(self._at_work))
         self._lines.say(["halt", grace_s])
         deadline = time.monotonic() + grace_s + _ABANDON_S
         while self._at_work and not self._killed and time.monotonic() < deadline:
-            yield from self._listen()
+            yield from self._listen(None)
 
 
 def _task(context: SparkContext, spec: WorkSpec[Any], settings: EngineSettings, line: Address | None) -> Task:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
@@ -35,8 +36,12 @@ def open_context(settings: EngineSettings) -> SparkContext:
         if SparkContext._gateway is None and not submitted():
             _launch(settings)
         SparkContext._ensure_initialized()  # so that the next line sees what spark-submit and spark-defaults.conf say
-        context = SparkContext(conf=_properties(settings))
+        properties = _properties(settings)
+        if not submitted():
+            os.environ.setdefault("PYSPARK_PYTHON", properties.get("spark.pyspark.python") or sys.executable)
+        context = SparkContext(conf=properties)
         _silence(context)
+        atexit.register(context.stop)  # else it leaves a socket behind in the temporary folder
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)  # Spark's own would cancel all jobs, whoever they belong to
         return context
@@ -91,7 +96,6 @@ def _launch(settings: EngineSettings) -> None:
     """Start the JVM. In a session of its own, so that a signal to our group leaves it to the driver to stop it; it
     ends when this process does, whatever the reason. Standard output is the command's alone."""
     java_version()
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if is_local(_master(settings)):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     given = SparkConf(loadDefaults=False).setMaster(_master(settings)).setAppName("backhaul")

@@ -1,5 +1,6 @@
 """Spark jobs of one run: each an RDD of slices, whose reports an accumulator brings while the job is under way.
-Knows which slices have not reported; decides nothing about them."""
+Knows how much Spark should have in hand, and which slices have not reported; what becomes of a partition is not its
+affair."""
 
 from __future__ import annotations
 
@@ -8,7 +9,6 @@ import itertools
 import queue
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,66 +17,82 @@ from typing import Any
 from pyspark import SparkContext
 from pyspark.accumulators import AccumulatorParam
 
+from jobs.engines.pending import Pending
 from jobs.engines.spark_context import cause_of, is_running
 from jobs.engines.spark_worker import Report, SparkSlice, Task, run_slices
 from pipelines.errors import BackhaulError
 from pipelines.partition import Partition
 
+_SLICE_S = 0.5  # of work in a slice, so that the 10 to 30 ms of a task are a few per cent of it
+_LARGEST_SLICE = 10
+_WINDOW = 8  # slices per slot in Spark's hands; more come when half of them are left, so that no slot falls idle
 _AGAIN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A job is over; all its reports came before. ``alone``: it was started with a single partition on purpose."""
+    """A job is over; all its reports came before."""
 
     job: int
-    alone: bool
     error: Exception | None
 
 
 class SparkJobs:
-    """``inbox`` takes reports and the ends of jobs."""
+    """At most ``limit`` slices at once where that is less than Spark's slots. ``inbox`` takes each Report, and Ended."""
 
-    def __init__(self, context: SparkContext, task: Task, inbox: queue.SimpleQueue[Any]) -> None:
+    def __init__(self, context: SparkContext, task: Task, limit: int | None, inbox: queue.SimpleQueue[Any]) -> None:
+        self.slots = max(1, context.defaultParallelism)  # tasks at once, as far as Spark knew at the last look
         self._context = context
         self._task = task
+        self._limit = limit
         self._inbox = inbox
         self._reports = context.accumulator(inbox, _IntoInbox())
-        self._group = f"backhaul-{uuid.uuid4().hex}"
+        self._group = f"backhaul-{task.run}"
         self._numbers = itertools.count()
         self._slices: dict[int, dict[int, tuple[Partition, ...]]] = {}
         self._threads: dict[int, threading.Thread] = {}
-        self.slots = max(1, context.defaultParallelism)  # tasks that Spark runs at once, when the last job was started
+        self._suspects: set[str] = set()  # were in a job that failed; each gets its own, to see which one fails
+        self._mean_s: float | None = None  # of a partition
 
     @property
     def in_flight(self) -> int:
         """Slices that have not reported."""
         return sum(map(len, self._slices.values()))
 
-    def start(self, slices: Sequence[tuple[Partition, ...]], *, alone: bool = False) -> None:
-        self.slots = max(1, self._context.defaultParallelism)
-        job = next(self._numbers)
-        self._slices[job] = dict(enumerate(slices))
-        rows = [SparkSlice(job, index, partitions) for index, partitions in enumerate(slices)]
-        self._threads[job] = threading.Thread(target=self._run, args=(job, rows, alone), daemon=True)
-        self._threads[job].start()
+    def hand_out(self, pending: Pending) -> None:
+        """Give Spark of what is ready as much as it should have."""
+        size = 1 if self._suspects else slice_size(self._mean_s, pending.ready, self.slots)
+        taken = [pending.take() for _ in range(min(pending.ready, self._room() * size))]
+        for partition in taken:
+            if partition.id in self._suspects:
+                self._start([(partition,)])
+        others = [partition for partition in taken if partition.id not in self._suspects]
+        if others:
+            self._start([tuple(others[start : start + size]) for start in range(0, len(others), size)])
 
-    def reported(self, job: int, index: int) -> tuple[Partition, ...]:
-        """The partitions of a slice, which is in flight no more."""
-        return self._slices[job].pop(index) if job in self._slices else ()
+    def reported(self, report: Report) -> tuple[Partition, ...]:
+        """The partitions of the slice, which is in flight no more; none when that was so before."""
+        partitions = self._slices[report.job].pop(report.index, ()) if report.job in self._slices else ()
+        if partitions and report.answers:
+            self._suspects.difference_update(partition.id for partition in partitions)
+            seconds = report.seconds / len(report.answers)
+            self._mean_s = seconds if self._mean_s is None else 0.8 * self._mean_s + 0.2 * seconds
+        return partitions
 
     def ended(self, ended: Ended) -> list[Partition]:
-        """The partitions that a job has lost.
+        """The partitions that a failed job has lost: the one that made it fail, when it was alone.
 
         Raises:
             BackhaulError: it failed because Spark itself is over.
         """
         del self._threads[ended.job]
+        lost = [*itertools.chain.from_iterable(self._slices.pop(ended.job).values())]
         if ended.error and not is_running(self._context):
             raise BackhaulError(
                 f"Spark ended ({cause_of(ended.error)}); what was done is kept. Run the same command again to resume."
             ) from ended.error
-        return list(itertools.chain.from_iterable(self._slices.pop(ended.job).values()))
+        self._suspects.update(partition.id for partition in lost)
+        return lost
 
     def end(self, within_s: float) -> None:
         """Cancel what is under way, and wait until Spark has let go of it."""
@@ -89,10 +105,25 @@ class SparkJobs:
         for thread in self._alive():
             thread.join(max(0.0, deadline - time.monotonic()))
 
+    def _room(self) -> int:
+        in_flight = self.in_flight
+        if self._limit is not None and self._limit < self.slots:
+            return max(0, self._limit - in_flight)
+        window = self.slots * (1 if self._suspects else _WINDOW)
+        return window - in_flight if in_flight <= window // 2 else 0
+
+    def _start(self, slices: Sequence[tuple[Partition, ...]]) -> None:
+        self.slots = max(1, self._context.defaultParallelism)
+        job = next(self._numbers)
+        self._slices[job] = dict(enumerate(slices))
+        rows = [SparkSlice(job, index, partitions) for index, partitions in enumerate(slices)]
+        self._threads[job] = threading.Thread(target=self._run, args=(job, rows), daemon=True)
+        self._threads[job].start()
+
     def _alive(self) -> list[threading.Thread]:
         return [thread for thread in self._threads.values() if thread.is_alive()]
 
-    def _run(self, job: int, slices: list[SparkSlice], alone: bool) -> None:
+    def _run(self, job: int, slices: list[SparkSlice]) -> None:
         error: Exception | None = None
         try:
             # Not interrupting: Spark then kills the Python workers of a cancelled job, where it would forget them else.
@@ -101,7 +132,7 @@ class SparkJobs:
             rows.foreachPartition(partial(run_slices, self._task, self._reports))
         except Exception as failure:  # the engine boundary: Py4J and Spark raise many classes
             error = failure
-        self._inbox.put(Ended(job, alone, error))
+        self._inbox.put(Ended(job, error))
 
 
 class _IntoInbox(AccumulatorParam[Any]):  # Any: a list of reports in tasks, the inbox in the driver
@@ -116,3 +147,12 @@ class _IntoInbox(AccumulatorParam[Any]):  # Any: a list of reports in tasks, the
         for report in value2:
             value1.put(report)
         return value1
+
+
+def slice_size(mean_s: float | None, ready: int, slots: int) -> int:
+    """Partitions of a slice, by the seconds that one takes: one where it takes long, or so few are left that a slot
+    would wait."""
+    if mean_s is None:
+        return 1
+    by_time = int(_SLICE_S / max(mean_s, _SLICE_S / _LARGEST_SLICE))
+    return max(1, min(by_time, ready // (4 * slots)))

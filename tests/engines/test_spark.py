@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from jobs.engines.engine import Beat, Engine, EngineSettings, WorkSpec
-from jobs.engines.on_spark import SparkEngine, slice_size
+from jobs.engines.on_spark import SparkEngine
 from jobs.engines.spark_context import java_version
+from jobs.engines.spark_jobs import slice_size
 from jobs.engines.spark_line import Address, Lines, Message, connect
 from pipelines.errors import SettingsError
 from tests.contracts.engine_contract import eventually, split
