@@ -60,8 +60,9 @@ class Bucket:
     """``put``, ``get``, ``head``, ``list`` and ``delete`` as obstore has them; the first argument is the process
     that asks, in the place of obstore's store."""
 
-    def __init__(self, scheduler: Scheduler, random: Random, world: World, witness: Witness) -> None:
-        self.objects: dict[str, bytes] = {}
+    def __init__(self, scheduler: Scheduler, random: Random, world: World, witness: Witness,
+                 objects: dict[str, bytes]) -> None:  # fmt: skip
+        self.objects = objects
         self.calm = world.weather.is_calm
         self.counts: Counter[str] = Counter()
         self._weather = world.weather
@@ -71,6 +72,7 @@ class Bucket:
         self._scheduler = scheduler
         self._random = random
         self._page = world.page
+        self._slow = world.slow
         self._witness = witness
 
     def put(self, process: Process, key: str, data: bytes, *, mode: str = "overwrite",
@@ -190,7 +192,8 @@ class Bucket:
                 self.counts["cuts"] += 1
                 process.host.cut_off_until_s = self._scheduler.now + 150.0 * draw()
                 self._witness.cut(process.host)
-        self._scheduler.sleep(process, -_LATENCY_S * log(1.0 - draw()))
+        latency_s = _LATENCY_S * (10.0 if draw() < self._slow else 1.0)
+        self._scheduler.sleep(process, -latency_s * log(1.0 - draw()))
         if dies or self.calm:
             return None, dies
         if process.host.cut_off_until_s > self._scheduler.now:

@@ -17,14 +17,13 @@ from pipelines.partition import Partition
 from pipelines.receipts import Receipts, embed_receipts
 from pipelines.store import Store
 from tests.simulation.corpus import RUN, manifest_of, pending
-from tests.simulation.invariants import MAX_DEATHS
+from tests.simulation.lease_invariants import MAX_DEATHS
 from tests.simulation.scheduler import Host, Killed, Process
 from tests.simulation.work import Place, leased_work
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
-GRACE_S = 5.0  # from a stop until the part in hand is abandoned
 _LEAVE_AFTER_S = 120.0  # a child with nothing to do but what others hold ends after so long
 _NOTICE_S = 1.0
 _LOOK_S = 2.0  # how often somebody looks what became of the others' work
@@ -46,7 +45,11 @@ class Invocation:
         self.pending = Pending((), MAX_DEATHS, self.main)
         self._in_hand: dict[Process, tuple[LeasedWork, Partition]] = {}
         self.given_up: list[Partition] = []
+        self.left = 0  # partitions that are left to others
         self._failures = 0
+
+    def __repr__(self) -> str:
+        return self.name
 
     def start(self) -> None:
         self.simulation.scheduler.start(self.main, self._command)
@@ -55,9 +58,9 @@ class Invocation:
         """SIGTERM: finish the part in hand within the grace, else abandon it."""
         if self.outcome is None and not self.stopping:
             self.simulation.scheduler.say(self.name, "is told to stop")
-            self.simulation.invariants.wasted.append(f"{self.name} stopped")
+            self.simulation.leases.wasted.append(f"{self.name} stopped")
             self.stopping = True
-            self.simulation.scheduler.after(GRACE_S, self._abandon)
+            self.simulation.scheduler.after(self.simulation.world.grace_s, self._abandon)
 
     def _command(self) -> None:
         store = Place(self.simulation, self.main).store
@@ -78,7 +81,9 @@ class Invocation:
 
     def _commit(self, store: Store, receipts: Receipts) -> None:
         """Whoever sees the last receipt creates the manifest. Raises BackhaulError where one is missing."""
-        found = {one: receipt for one in receipts.committed() if (receipt := receipts.find(one))}
+        committed = receipts.committed()
+        ids = [partition.id for partition in self.simulation.partitions if partition.id in committed]
+        found = {one: receipt for one in ids if (receipt := receipts.find(one))}
         create_manifest(store, manifest_of(in_plan_order(self.simulation.partitions, found)))
 
     def _do(self, todo: Sequence[Partition]) -> str:
@@ -94,27 +99,32 @@ class Invocation:
         """Who has it in hand."""
         return [process for process, (_, other) in self._in_hand.items() if other == partition and not process.dead]
 
+    def _outcome(self) -> str:
+        if self.stopping:
+            return "interrupted"
+        return "failed" if self._failures else "left" if self.left else "done"
+
     def _one(self, work: LeasedWork, process: Process) -> bool:
         """One partition that is ready, whatever becomes of it. False when the work was interrupted."""
         partition = self.pending.take()
         self._in_hand[process] = work, partition
-        invariants = self.simulation.invariants
+        invariants, leases = self.simulation.invariants, self.simulation.leases
         try:
             invariants.answered(process, partition.id, work(partition))
         except LeaseHeld as error:
             if "taken over" not in str(error):
-                invariants.held(process, partition.id, error.retry_after_s)
-            self.pending.hold(partition, error.retry_after_s, str(error))
+                leases.held(process, partition.id, error.retry_after_s)
+            self.left += self.pending.hold(partition, error.retry_after_s, str(error)) is not None
         except Interrupted:
-            invariants.released(process, partition.id)
+            leases.released(process, partition.id)
             return False
         except WorkerDied as error:
-            invariants.given_up(process, partition.id)
+            leases.given_up(process, partition.id)
             self._failed(self.pending.failed(partition, DIED, str(error), 1))
         except BackhaulError as error:
             invariants.failed(process, f"partition {partition.number}", error)
             self._failed(self.pending.failed(partition, type(error).__name__, str(error), 1))
-        invariants.released(process, partition.id)
+        leases.released(process, partition.id)
         del self._in_hand[process]
         return True
 
@@ -131,7 +141,7 @@ class Invocation:
                 self.simulation.scheduler.start(process, lambda process=process, work=work: _leave(process, work))  # type: ignore[misc]
 
     def _died(self) -> None:
-        self.simulation.invariants.wasted.append(f"{self.name} died")
+        self.simulation.leases.wasted.append(f"{self.name} died")
         if self.outcome is None:
             self._ends("died")
 
@@ -157,13 +167,12 @@ class Driver(Invocation):
         while (self.pending or self._in_hand) and not self.stopping:
             self.main.sleep(_LOOK_S)
         if self.stopping:
-            deadline = self.main.monotonic() + GRACE_S + 2.0
+            deadline = self.main.monotonic() + self.simulation.world.grace_s + 2.0
             while self._in_hand and self.main.monotonic() < deadline:
                 self.main.sleep(0.5)
             for process in list(self._in_hand):
                 process.kill()
-            return "interrupted"
-        return "failed" if self._failures else "done"
+        return self._outcome()
 
     def _add_worker(self) -> None:
         self._made += 1
@@ -173,7 +182,7 @@ class Driver(Invocation):
         self.simulation.scheduler.start(process, lambda: self._serve(process), after_s=0.3)
 
     def _serve(self, process: Process) -> None:
-        work = leased_work(Place(self.simulation, process), counts_deaths=False)
+        work = leased_work(Place(self.simulation, process))
         work.stopping = lambda: self.stopping
         while not self.stopping and (self.pending or self._in_hand):
             if self.pending.ready:
@@ -184,7 +193,7 @@ class Driver(Invocation):
                 process.sleep(min(_LOOK_S, self.pending.wait_s or _LOOK_S))
 
     def _worker_died(self, process: Process) -> None:
-        self.simulation.invariants.wasted.append(f"{process} died")
+        self.simulation.leases.wasted.append(f"{process} died")
         if self.outcome is None and not self.stopping and not self.main.dead:
             self.simulation.scheduler.after(_NOTICE_S, lambda: self._replace(process))
         else:
@@ -207,24 +216,25 @@ class Driver(Invocation):
 
 
 class Child(Invocation):
-    """A child of an array: its share first, then whatever is pending, all in its own process."""
+    """Child ``index`` of an array of ``of``: its share first, then whatever is pending, all in its own process."""
 
-    def __init__(self, simulation: Simulation, name: str, host: Host, index: int) -> None:
+    def __init__(self, simulation: Simulation, name: str, host: Host, index: int = 0, of: int = 1) -> None:
         super().__init__(simulation, name, host)
-        self._index = index
+        self.share = index, of
 
     def _do(self, todo: Sequence[Partition]) -> str:
-        first = self._index % len(todo)
-        self.pending = Pending([*todo[first:], *todo[:first]], MAX_DEATHS, self.main)
-        work = leased_work(Place(self.simulation, self.main), counts_deaths=True)
+        share, others = [one for one in todo if self._owns(one)], [one for one in todo if not self._owns(one)]
+        self.pending = Pending(todo, MAX_DEATHS, self.main, batches=[share, others])
+        work = leased_work(Place(self.simulation, self.main), self._owns)
         work.stopping = lambda: self.stopping
         idle_since: float | None = None
         while self.pending and not self.stopping:
             if not self.pending.ready:
                 idle_since = idle_since or self.main.monotonic()
                 if self.main.monotonic() - idle_since > _LEAVE_AFTER_S:
-                    return "left"
-                self.main.sleep(min(5.0, self.pending.wait_s or 0.0) + 0.01)
+                    self.left += len(self.pending.leave())
+                    break
+                self.main.sleep((self.pending.wait_s or 0.0) + 0.01)
                 continue
             before = len(self.pending)
             if not self._one(work, self.main):
@@ -232,6 +242,8 @@ class Child(Invocation):
                 break
             if len(self.pending) < before:
                 idle_since = None
-        if self.stopping:
-            return "interrupted"
-        return "failed" if self._failures else "done"
+        return self._outcome()
+
+    def _owns(self, partition: Partition) -> bool:
+        index, of = self.share
+        return partition.number % of == index

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
 from pipelines.errors import BackhaulError
@@ -15,8 +16,9 @@ from pipelines.partition import Partition
 from pipelines.store import ObjectStore
 from tests.simulation.bucket import Bucket
 from tests.simulation.corpus import part_bytes, part_key, partition_list, sha256, spell
-from tests.simulation.invariants import TRIED_S, Invariants
+from tests.simulation.invariants import Invariants, receipt_key
 from tests.simulation.invocations import Child, Driver, Invocation
+from tests.simulation.lease_invariants import TRIED_S
 from tests.simulation.scheduler import Host, Killed, Process, Scheduler, Violation
 from tests.simulation.work import Place
 from tests.simulation.world import World, draw_world
@@ -57,9 +59,10 @@ class Simulation:
         self.hosts: list[Host] = self.world.hosts()
         self.partitions: tuple[Partition, ...] = partition_list(len(self.world.parts))
         self.scheduler = Scheduler(say)
-        self.invariants = Invariants(self.world, self.scheduler)
-        self.bucket = Bucket(self.scheduler, draw, self.world, self.invariants)
-        self.invariants.objects = self.bucket.objects
+        objects: dict[str, bytes] = {}
+        self.invariants = Invariants(self.world, self.scheduler, objects)
+        self.leases = self.invariants.leases
+        self.bucket = Bucket(self.scheduler, draw, self.world, self.invariants, objects)
         self._invocations: list[Invocation] = []
         self._restarts = self.world.restarts
         self._tokens = count()
@@ -69,12 +72,11 @@ class Simulation:
 
     def run(self) -> None:
         self._leave_parts()
-        for number, start in enumerate(self.world.starts):
+        children = sum(start.kind == "child" for start in self.world.starts)
+        for number, start in enumerate(sorted(self.world.starts, key=lambda start: start.kind)):
+            share = number % max(children, 1), children  # children come first
             self.scheduler.after(
-                start.at_s,
-                lambda number=number, start=start: self._start(  # type: ignore[misc]
-                    start.kind, self.hosts[start.host], start.workers, number
-                ),
+                start.at_s, partial(self._start, start.kind, self.hosts[start.host], start.workers, share)
             )
         self.scheduler.run(self.world.calm_at_s)
         self._calm_down()
@@ -86,18 +88,18 @@ class Simulation:
 
     def process(self, name: str, host: Host, invocation: str) -> Process:
         process = Process(self.scheduler, host, name, invocation)
-        self.invariants.processes[process.pid] = process
+        self.leases.processes[process.pid] = process
         return process
 
     def store(self, process: Process) -> ObjectStore:
         return ObjectStore(process, "sim://bucket", deadline_s=TRIED_S, api=self.bucket, clock=process)  # type: ignore[arg-type]
 
     def of_invocation(self, name: str) -> Iterator[Process]:
-        return (process for process in self.invariants.processes.values() if process.invocation == name)
+        return (process for process in self.leases.processes.values() if process.invocation == name)
 
     def is_dead(self, host: Host, owner: Owner) -> bool:
         """What ``host`` can tell: of its own processes alone."""
-        process = self.invariants.processes[owner.pid]
+        process = self.leases.processes[owner.pid]
         return process.host is not host or process.dead
 
     def new_token(self) -> str:
@@ -112,18 +114,18 @@ class Simulation:
         self.scheduler.say(process, f"computes part {part} of {partition.id[:6]}")
         self.bucket.counts["parts"] += 1
         if self.world.poison == (partition.number, part):
-            self._poisoned(process)
+            self._poisoned(process, partition)
         draw, weather = self.random.random, self.world.weather
-        seconds = self.world.part_s * (0.5 + draw())
+        seconds = self.world.part_s * (1.0 + self.world.part_spread * (draw() - 0.5))
         if not self.bucket.calm:
             if weather.stops and draw() < weather.stops:
                 self.bucket.counts["stops"] += 1
                 invocation = next(i for i in self._invocations if i.name == process.invocation)
-                self.scheduler.after(seconds * draw(), invocation.stop)
+                self.scheduler.after(0.1 if self.world.in_step else seconds * draw(), invocation.stop)
             if weather.kills and draw() < 5 * weather.kills:
                 self.bucket.counts["kills"] += 1
                 self.scheduler.after(seconds * draw(), process.kill)
-            if weather.freezes and draw() < 5 * weather.freezes:
+            if weather.freezes and draw() < 10 * weather.freezes:
                 self.bucket.counts["freezes"] += 1
                 process.pause(weather.longest_freeze_s * draw())
         self.scheduler.sleep(process, seconds)
@@ -137,9 +139,9 @@ class Simulation:
 
     # What befalls them.
 
-    def _start(self, kind: str, host: Host, workers: int, number: int = 0) -> Invocation:
+    def _start(self, kind: str, host: Host, workers: int = 1, share: tuple[int, int] = (0, 1)) -> Invocation:
         name = f"{kind}-{len(self._invocations)}"
-        made = Driver(self, name, host, workers) if kind == "driver" else Child(self, name, host, number)
+        made = Driver(self, name, host, workers) if kind == "driver" else Child(self, name, host, *share)
         self._invocations.append(made)
         made.start()
         return made
@@ -149,14 +151,19 @@ class Simulation:
         if ended.outcome != "done" and self._restarts and not self.bucket.calm:
             self._restarts -= 1
             self.bucket.counts["restarts"] += 1
-            kind = "child" if isinstance(ended, Child) else "driver"
-            self.scheduler.after(
-                self.random.choice((1.0, 30.0)) * self.random.random(),
-                lambda: None if self.bucket.calm else self._start(kind, self.random.choice(self.hosts), 1),
-            )
+            delay_s = self.random.choice((1.0, 30.0)) * self.random.random()
+            self.scheduler.after(delay_s, lambda: self._start_again(ended))
 
-    def _poisoned(self, process: Process) -> None:
-        self.invariants.poisoned += 1
+    def _start_again(self, ended: Invocation) -> None:
+        if not self.bucket.calm:
+            host = self.random.choice(self.hosts)
+            if isinstance(ended, Child):
+                self._start("child", host, share=ended.share)
+            else:
+                self._start("driver", host)
+
+    def _poisoned(self, process: Process, partition: Partition) -> None:
+        self.leases.struck(process, partition.id)
         self.bucket.counts["poisoned"] += 1
         process.kill()
         raise Killed
@@ -182,10 +189,10 @@ class Simulation:
         keys = [part_key(partition.id, part - 1, sha256(part_bytes(partition.id, part - 1, maker)))
                 for maker in self.world.makers]  # fmt: skip
         keys = [key for key in keys if key in self.bucket.objects]
-        committed = self.invariants.receipt_key(partition.id) in self.bucket.objects
+        committed = receipt_key(partition.id) in self.bucket.objects
         if here == [process] and keys and not committed:
             self._vanished = True
-            self.invariants.wasted.append("a part vanished")
+            self.leases.wasted.append("a part vanished")
             self.bucket.vanish(keys[0])
 
     def _leave_parts(self) -> None:
@@ -211,21 +218,30 @@ class Simulation:
         self.scheduler.say("the world", "calms down")
 
     def _finish(self) -> None:
-        """Invocations one after the other, as long as they die or leave something: one, unless poison kills them."""
+        """A driver, or an array of two children, again as long as they die or leave something: once, unless poison
+        kills them or the partitions had bad luck before."""
         world, lease = self.world, self.world.lease
         wait_s = lease.ttl_s + 2 * lease.max_skew_s + 10.0
         work_s = 2.0 * world.part_s * sum(world.parts) + 60.0
-        deadline_s = self.scheduler.now + (8.0 if world.poison else 3.0) * wait_s + 3 * work_s
-        kind = self.random.choice(("driver", "driver", "child"))
+        deadline_s = self.scheduler.now + (8.0 if world.poison else 3.0) * (wait_s + work_s)
+        driver = self.random.random() < 0.6
         while True:
-            last = self._start(kind, self.random.choice(self.hosts), self.random.choice((1, 2)))
-            self.scheduler.run(deadline_s, lambda last=last: last.outcome is not None)  # type: ignore[misc]
-            if last.outcome is None:
-                raise Violation("never ends", f"{last.name} is at it for {self.scheduler.now:.0f} s")
-            lucky = [p for p in last.given_up if world.poison is None or p.number != world.poison[0]]
-            if last.outcome == "done" or (world.poison and last.outcome == "failed" and not lucky):
+            host = self.random.choice(self.hosts)
+            if driver:
+                last = [self._start("driver", host, self.random.choice((1, 2)))]
+            else:
+                last = [self._start("child", host, share=(index, 2)) for index in range(2)]
+            self.scheduler.run(deadline_s, lambda last=last: all(one.outcome for one in last))  # type: ignore[misc]
+            if not all(one.outcome for one in last):
+                raise Violation("never ends", f"{last} are at it for {self.scheduler.now:.0f} s")
+            unlucky = {one for invocation in last for one in invocation.given_up if not self._is_poisonous(one)}
+            outcomes = {one.outcome for one in last}
+            if "done" in outcomes or (world.poison and not unlucky and outcomes <= {"failed", "left"}):
                 return
-            if last.outcome == "failed" and not lucky:
-                raise Violation("not finished", f"{last.name} failed")
-            for partition in lucky:  # it had bad luck until the world calmed down: somebody clears it
+            if "failed" in outcomes and not unlucky and not world.poison:
+                raise Violation("not finished", f"{last} ended: {outcomes}")
+            for partition in unlucky:  # before the world calmed down: somebody clears their leases
                 self._clear(partition)
+
+    def _is_poisonous(self, partition: Partition) -> bool:
+        return self.world.poison is not None and partition.number == self.world.poison[0]

@@ -21,7 +21,7 @@ from pipelines.receipts import embed_receipts
 from pipelines.rejects import Rejects
 from pipelines.store import ObjectStore, StorageSettings
 from tests.simulation.corpus import REJECT, REJECTING, RUN, is_expected, part_bytes, part_json, receipt_json
-from tests.simulation.invariants import MAX_DEATHS, ON_DEMAND_AFTER
+from tests.simulation.lease_invariants import MAX_DEATHS, ON_DEMAND_AFTER
 from tests.simulation.scheduler import Process
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class SimulatedWork:
             parts.append(earlier or self._make(partition, number, checkpoint))
             self.report(Beat(resumed=earlier is not None))
             if earlier is None:
-                simulation.invariants.progressed(process, partition.id)
+                simulation.leases.progressed(process, partition.id)
         file = rejects.write(self._store, RUN, "embed", partition.id)
         named = [(part["number"], part["sha256"]) for part in parts]
         return checkpoint.commit(receipt_json(partition, parts, file), named, file)
@@ -102,15 +102,15 @@ def _recognise(data: bytes, partition: Partition, number: int) -> dict[str, Any]
     return part_json(number, data) if is_expected(data, partition.id, number) else None
 
 
-def leased_work(place: Place, *, counts_deaths: bool) -> LeasedWork:
-    """As a worker builds it. ``counts_deaths`` where no driver counts them."""
+def leased_work(place: Place, own: Callable[[Partition], bool] | None = None) -> LeasedWork:
+    """As a worker builds it, or a child of an array whose ``own`` share this is and for whom no driver counts deaths."""
     store, process = place.store, place.process
     receipts = embed_receipts(store, RUN)
     task = LeasedTask(
         work=SimulatedWork, settings=place, root="", storage=StorageSettings(), receipts=receipts.folder,
         leases=receipts.leases, on_demand=receipts.on_demand, invocation=process.invocation,
-        lease=place.simulation.world.lease, max_deaths=MAX_DEATHS if counts_deaths else None,
-        on_demand_after=ON_DEMAND_AFTER)  # fmt: skip
+        lease=place.simulation.world.lease, max_deaths=MAX_DEATHS if own else None,
+        on_demand_after=ON_DEMAND_AFTER, own=own)  # fmt: skip
     return LeasedWork(task, store=store, leases=place.leases(store), keep=partial(_kept, process))
 
 

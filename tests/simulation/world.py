@@ -42,7 +42,11 @@ class Start:
 @dataclass(frozen=True, slots=True)
 class World:
     parts: tuple[int, ...]  # of each partition
+    in_step: bool  # parts and graces end just as a renewal is due
     part_s: float
+    part_spread: float  # by how much of it parts differ
+    grace_s: float  # from a stop until the part in hand is abandoned
+    slow: float  # share of the requests that take ten times as long
     page: int  # objects in a page of a listing
     lease: LeaseSettings
     clocks: tuple[tuple[float, float], ...]  # offset and drift of each machine
@@ -69,6 +73,8 @@ class World:
 
 
 # Short ones cost less to simulate: who waits looks every few seconds.
+_KINDS = ("calm", *["store"] * 3, "kills", "massacre", *["freezes"] * 3, "naps", "cuts", "stops", *["evictions"] * 2,
+          *["storm"] * 2)  # fmt: skip
 _LEASES = [LeaseSettings(), LeaseSettings(ttl_s=15.0, max_skew_s=2.0), LeaseSettings(ttl_s=30.0, max_skew_s=12.0)]
 
 
@@ -77,25 +83,32 @@ def draw_world(random: Random) -> World:
     hosts = random.choice((1, 2, 2, 3))
     clocks_hold = random.random() < 0.8
     weather = _draw_weather(random, lease)
-    poison, calm = None, 100.0 + 400.0 * random.random()
-    parts = tuple(random.randint(1, 3) for _ in range(random.choice((1, 2, 2, 3, 3, 4))))
+    partitions = random.choice((1, 1, 2, 2, 3, 3, 4))
+    most = random.choice((1, 6 - partitions, 6 - partitions))
+    parts = tuple(random.randint(1, most) for _ in range(partitions))
+    in_step = random.random() < (0.6 if weather.kills or weather.stops else 0.05)
+    poison, left = None, random.choice(("", "", "", "good", "two", "damaged", "others"))
     if random.random() < 0.15:
         partition = random.randrange(len(parts))
         poison = partition, random.randrange(parts[partition])
-    several, left = random.random() < 0.15, random.choice(("", "", "", "good", "two", "damaged", "others"))
-    if poison and poison[1] == 0:
-        left = ""  # nobody could have made it
+        left = "" if poison[1] == 0 else left  # nobody could have made it
+    step_s = lease.ttl_s / 3 - 0.2
+    several = random.random() < 0.5
     return World(
         parts=parts,
-        part_s=random.choice((0.3, 2.0, 7.0, 20.0)),
+        in_step=in_step,
+        part_s=random.choice((step_s, 2.5 * step_s)) if in_step else random.choice((0.3, 2.0, 7.0, 20.0)),
+        part_spread=0.3 / step_s if in_step else 1.0,
+        grace_s=step_s if in_step else 5.0,
+        slow=0.4 if in_step else 0.1,
         page=random.choice((1, 2, 3, 1000)),
         lease=lease,
         clocks=tuple(_draw_clock(random, lease, clocks_hold) for _ in range(hosts)),
         clocks_hold=clocks_hold,
         weather=weather,
         starts=_draw_starts(random, hosts),
-        restarts=random.randint(0, 4),
-        calm_at_s=calm,
+        restarts=12 if poison is None and (weather.kills > 0.05 or weather.stops > 0.1) else random.randint(0, 4),
+        calm_at_s=100.0 + 400.0 * random.random(),
         poison=poison,
         cleared=random.random() < 0.3,
         left=left,
@@ -107,19 +120,17 @@ def draw_world(random: Random) -> World:
 
 def _draw_weather(random: Random, lease: LeaseSettings) -> Weather:
     """Often one kind of trouble alone, so that it is seen what follows from it; sometimes all of them."""
-    kind = random.choice(("calm", "store", "store", "kills", "kills", "freezes", "freezes", "naps", "cuts", "stops",
-                          "storm", "storm"))  # fmt: skip
+    kind = random.choice(_KINDS)
     storm = kind == "storm"
+    freezing = storm or kind in ("freezes", "naps")
     return Weather(
         faults=random.choice((0.05, 0.15, 0.3)) if storm or kind == "store" or random.random() < 0.2 else 0.0,
         late=0.4 if storm or (kind == "store" and random.random() < 0.5) else 0.0,
-        kills=random.choice((0.01, 0.03)) if storm or kind == "kills" else 0.0,
-        freezes=random.choice((0.02, 0.05)) if storm or kind in ("freezes", "naps") else 0.0,
-        longest_freeze_s=lease.ttl_s * (0.6 if kind == "naps" else 3.0)
-        if storm or kind in ("freezes", "naps")
-        else 0.0,
+        kills={"kills": 0.02, "massacre": 0.06, "storm": 0.01}.get(kind, 0.0),
+        freezes=random.choice((0.01, 0.03)) if freezing else 0.0,
+        longest_freeze_s=lease.ttl_s * (0.6 if kind == "naps" else 3.0) if freezing else 0.0,
         cuts=0.01 if kind == "cuts" or (storm and random.random() < 0.3) else 0.0,
-        stops=0.05 if storm or kind == "stops" else 0.0,
+        stops={"stops": 0.05, "evictions": 0.75, "storm": 0.05}.get(kind, 0.0),
     )
 
 
