@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import typer
 
@@ -20,8 +21,15 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
     # An engine has its own way to stop; between engines a command just ends. The first process of a container would
     # not even do that: for it SIGTERM is ignored unless it is handled.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     sys.exit(run_command(sys.argv[1:]))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(
+        "interrupted; the same command resumes"
+    )  # not KeyboardInterrupt, of which typer makes exit code 130
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -33,8 +41,6 @@ def run_command(arguments: Sequence[str]) -> int:
         return outcome if isinstance(outcome, int) else 0
     except BackhaulError as error:
         return _fail(str(error), type(error).__name__, error.exit_code, conf, as_json)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command resumes", "Interrupted", Interrupted.exit_code, conf, as_json)
     except typer.Abort:
         return _fail("nothing was changed", "Abort", SettingsError.exit_code, conf, as_json)
     except typer.TyperException as error:
