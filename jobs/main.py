@@ -26,10 +26,12 @@ def main() -> None:
     sys.exit(run_command(sys.argv[1:]))
 
 
+class _Signalled(BaseException):
+    """No Exception, which libraries catch and retry; no KeyboardInterrupt, of which typer makes exit code 130."""
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(
-        "interrupted; the same command resumes"
-    )  # not KeyboardInterrupt, of which typer makes exit code 130
+    raise _Signalled
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -41,6 +43,8 @@ def run_command(arguments: Sequence[str]) -> int:
         return outcome if isinstance(outcome, int) else 0
     except BackhaulError as error:
         return _fail(str(error), type(error).__name__, error.exit_code, conf, as_json)
+    except _Signalled:
+        return _fail("interrupted; the same command resumes", "Interrupted", Interrupted.exit_code, conf, as_json)
     except typer.Abort:
         return _fail("nothing was changed", "Abort", SettingsError.exit_code, conf, as_json)
     except typer.TyperException as error:
