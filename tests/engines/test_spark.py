@@ -104,7 +104,7 @@ def test_a_partition_in_other_hands_is_asked_for_again(engine: Engine, tmp_path:
 
 
 def test_a_run_begun_on_local_ends_on_spark_with_the_same_digests(context: None, tmp_path: Path) -> None:
-    source = write_corpus(tmp_path / "source", objects=40, documents=20)
+    source = write_corpus(tmp_path / "source", objects=24, documents=20)
 
     def conf(name: str) -> Path:
         return write_conf(tmp_path / f"{name}.yaml", root=f"file://{tmp_path}/{name}", source=f"file://{source}",
