@@ -23,4 +23,9 @@ def _spark(settings: EngineSettings) -> Engine:
 
 
 # With worker processes: a worker can be killed without the driver.
-ENGINES: dict[str, EngineFactory] = {"local": LocalEngine, "batch_array": _only_child, "ray": RayEngine, "spark": _spark}
+ENGINES: dict[str, EngineFactory] = {
+    "local": LocalEngine,
+    "batch_array": _only_child,
+    "ray": RayEngine,
+    "spark": _spark,
+}

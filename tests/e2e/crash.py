@@ -95,7 +95,7 @@ def storm(folder: Path, fleet: Fleet, *, seed: int, kills: int, target: str = "l
 def compare(result: Storm, folder: Path, conf: Path, source: Path, *, expected_rows: int, target: str = "lancedb",
             url: str | None = None, rows_per_part: int = 64) -> None:  # fmt: skip
     """Finish the stormy run, make a quiet one of the same corpus, and fill in what the two have in common."""
-    final = until_done("run", conf)
+    final = until_done("run", conf, "--engine", "local", "--set", "engine.workers=2")
     quiet = until_done("run", conf_of(folder, source, folder / "quiet", target, url, rows_per_part,
                                      {"name": "local", "workers": 2}))  # fmt: skip
     result.same_content = final["content_digest"] == quiet["content_digest"]
@@ -167,9 +167,9 @@ def _count(root: Path, marks: str) -> int:
     return sum(1 for _ in root.glob(f"runs/*/{marks}"))
 
 
-def until_done(verb: str, conf: Path) -> dict[str, object]:
+def until_done(verb: str, conf: Path, *words: str) -> dict[str, object]:
     for _ in range(5):
-        outcome = backhaul(verb, conf, "--json")
+        outcome = backhaul(verb, conf, "--json", *words)
         if outcome.code == 0:
             return outcome.json
     raise AssertionError(outcome.err)
