@@ -23,10 +23,10 @@ from jobs.engines.ray_cluster import (
     connect,
     draining_nodes,
     end_of,
-    import_error,
     living_nodes,
     require_ray,
     resources_text,
+    start_error,
 )
 from jobs.engines.stop import StopSignals, grace_within
 from jobs.engines.worker import Answer, Fault, Hello, Stop, Stopped
@@ -187,13 +187,10 @@ class _Actors:
             return answer
         elif worker.node in self._leaving or getattr(word, "preempted", False):
             return Stopped()  # gone with a node of which that was known
-        elif reason := import_error(word):
-            return Fault(
-                "ImportError",
-                f"the cluster's nodes cannot import Backhaul as it is here ({reason}); install this version of it, with its "
-                "requirements, in the image of every node",
-                1,
-            )
+        elif reason := start_error(word):
+            cause = reason.partition(":")[0]
+            advice = "install this version of Backhaul with its requirements in the image of every node"
+            return Fault(cause, f"a worker cannot start on the cluster's nodes ({reason}); {advice}", 1)
         return None
 
     def _look_after(self, workers: Sequence[_Actor]) -> None:

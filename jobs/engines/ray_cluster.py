@@ -11,6 +11,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ from pipelines.errors import BackhaulError, SettingsError
 log = logging.getLogger(__name__)
 _LOCAL = "local"  # what ray.init calls a cluster of its own
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": what a local cluster listens on is 127.0.0.1 alone
+_CONNECT_S = 60.0
 _OBJECT_STORE_BYTES = 100 << 20  # receipts are small; Ray's default is a third of the machine's memory
 
 
@@ -55,6 +57,8 @@ def connect(settings: RaySettings, wake: Connection) -> None:
     connected = _init_in_a_thread_that_stays(options)
     while not connected.done() and not wake.poll():
         wait_for([connected], 0.2)
+        if time.monotonic() - began > _CONNECT_S:  # Ray's own patience is many times that
+            raise BackhaulError(_refusal(address, TimeoutError(f"no answer in {_CONNECT_S:g} s")))
     if not connected.done():
         return
     if error := connected.exception():
@@ -218,19 +222,15 @@ def end_of(error: Exception) -> str:
     )
 
 
-def import_error(error: Exception) -> str:
-    """Why a node could not import the worker, when that is what ended it; else nothing."""
+def start_error(error: Exception) -> str:
+    """Why a worker could not start on its node, such as ``ModuleNotFoundError: No module named 'jobs'``; nothing when
+    that is not what ended it."""
     text = str(error)
-    if "failed to import on the worker" not in text:
+    if not getattr(error, "actor_init_failed", False) and "failed to import on the worker" not in text:
         return ""
-    return next(
-        (
-            line
-            for line in reversed(text.splitlines())
-            if line.startswith(("ModuleNotFoundError", "ImportError", "AttributeError"))
-        ),
-        "see the log",
-    )
+    errors = re.findall(r"^ *(\w+(?:Error|Exception): .*)", text, re.MULTILINE)
+    causes = [line for line in errors if not line.startswith(("RuntimeError: The actor with name", "RaySystemError"))]
+    return causes[-1] if causes else _brief(error)
 
 
 def _brief(error: BaseException) -> str:

@@ -195,6 +195,20 @@ def test_a_worker_ended_by_the_memory_monitor_is_named_so(ray_nodes: RayNodes, t
     assert "killed by Ray's memory monitor: its node was running low on memory" in failed.message
 
 
+@pytest.mark.soak
+def test_nodes_that_cannot_import_the_project_are_told_apart_from_workers_that_die(
+    ray_nodes: RayNodes, tmp_path: Path
+) -> None:
+    ray_nodes.exactly(0)
+    (tmp_path / "orjson.py").write_text("raise ImportError('no orjson on this node')")
+    node = ray_nodes.add(gpus=1, env={"PYTHONPATH": str(tmp_path)})
+    outcomes = Run(tmp_path, {}, 2, workers=2).outcomes()
+    ray_nodes.kill(node)
+    assert [outcome.cause for outcome in outcomes if isinstance(outcome, Failed)] == ["ImportError"] * 2
+    assert "a worker cannot start on the cluster's nodes (ImportError: no orjson on this node)" in str(outcomes[0])
+    assert evidence(tmp_path, "built") == []
+
+
 def test_a_killed_driver_takes_its_workers_along_and_another_resumes_to_the_same_bytes(
     ray_nodes: RayNodes, tmp_path: Path
 ) -> None:
@@ -227,10 +241,11 @@ from jobs.engines.on_ray import RayEngine
 from pipelines.errors import SettingsError
 from tests.engines.works import EvidenceWork, Orders, partitions
 spec = WorkSpec(EvidenceWork, Orders(sys.argv[1], {1: "stuck"}))
-try:
-    list(RayEngine(EngineSettings(workers=1, ray=RaySettings(cpus_per_worker=1000))).run(spec, partitions(2)))
-except SettingsError as error:
-    print(error, file=sys.stderr)
+for wrong in [RaySettings(address="ray://head:10001"), RaySettings(cpus_per_worker=1000)]:
+    try:
+        list(RayEngine(EngineSettings(workers=1, ray=wrong)).run(spec, partitions(2)))
+    except SettingsError as error:
+        print(error, file=sys.stderr)
 for outcome in RayEngine(EngineSettings(workers=1)).run(spec, partitions(2)):
     print("done", outcome.partition.number, flush=True)
 """
@@ -258,6 +273,7 @@ def test_nothing_of_a_cluster_that_a_run_started_outlives_its_driver_and_it_list
         err.seek(0)
         said = err.read()
     assert out == "done 0\n", said
+    assert "ray://head:10001 is Ray Client's" in said
     assert "no worker fits on this machine: each asks for CPU 1000, GPU 0, and it has CPU" in said
     assert len(started) >= 6  # gcs_server, raylet, their agents, workers
     assert left == []
