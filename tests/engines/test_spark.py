@@ -75,10 +75,18 @@ def test_a_lost_python_worker_costs_what_it_had_in_hand(engine: Engine, tmp_path
 
 
 def test_a_partition_that_fails_whole_jobs_is_found_given_up_and_named(engine: Engine, tmp_path: Path) -> None:
-    done, failed = split(engine.run(spec(tmp_path, {3: "die-above"}), partitions(6)))
-    assert (done, sorted(failed)) == ([0, 1, 2, 4, 5], [3])
-    assert (failed[3].cause, failed[3].attempts) == ("worker died", 2)
-    assert "partition 3 (000000000000) lost its worker 2 times, the last with its Spark job" in failed[3].message
+    def let_the_neighbour_end() -> None:
+        eventually(lambda: evidence(tmp_path, "began").count(0) == 4, "partition 0 to have its attempts, at last alone")
+        (tmp_path / "go").touch()
+
+    thread = threading.Thread(target=let_the_neighbour_end)
+    thread.start()
+    done, failed = split(engine.run(spec(tmp_path, {0: "die-above", 1: "wait-for-go"}), partitions(6)))
+    thread.join(10)
+    assert (done, sorted(failed)) == ([1, 2, 3, 4, 5], [0])
+    assert (failed[0].cause, failed[0].attempts) == ("worker died", 2)
+    assert "partition 0 (000000000000) lost its worker 2 times, the last with its Spark job" in failed[0].message
+    assert evidence(tmp_path, "began").count(0) == 4
 
 
 def test_workers_that_cannot_reach_the_driver_work_all_the_same(
