@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.batch.simulator import BatchSimulator
-from tests.e2e.command import COMMAND, backhaul, environment
+from tests.e2e.command import backhaul, environment
 from tests.e2e.corpora import write_corpus
 from tests.e2e.crash import Storm, compare, conf_of
 
@@ -28,9 +28,10 @@ _TICK_S = 0.02
 _DEADLINE_S = 550.0
 
 
-def array_storm(folder: Path, *, seed: int, kills: int, children: int = 16, slots: int = 3, workers: int = 1, objects: int = 24,
+def array_storm(folder: Path, *, seed: int, kills: int, children: int = 16, slots: int = 3, workers: int = 1, part_s: float = 0.3, objects: int = 24,
                 documents: int = 600, rows_per_part: int = 64) -> Storm:  # fmt: skip
-    """A moment is drawn as parts begun, and then some milliseconds."""
+    """A moment is drawn as parts begun, and then some milliseconds. A part takes ``part_s``, so that children do not
+    end before they are killed."""
     began, chance, result = time.monotonic(), random.Random(seed), Storm(seed, "batch_array", "lancedb")
     assert kills <= children * (_ATTEMPTS - 2), "a child has only so many attempts"
     source = write_corpus(folder / "source", objects=objects, documents=documents, words=30, seed=seed)
@@ -41,7 +42,7 @@ def array_storm(folder: Path, *, seed: int, kills: int, children: int = 16, slot
     assert backhaul("plan", conf).code == 0
     step = max(1, objects * math.ceil(documents / rows_per_part) // kills)
     with BatchSimulator(slots=slots, seed=seed) as batch:
-        job = batch.submit(command=[*COMMAND, "embed", str(conf)], array_size=children, environment=environment(),
+        job = batch.submit(command=[sys.executable, "-m", "tests.e2e.slow_embed", str(conf), str(part_s)], array_size=children, environment=environment(),
                            attempts=_ATTEMPTS)  # fmt: skip
         while result.kills < kills and not job.ended:
             moment, jitter_s = _begun(root) + chance.randint(0, step), chance.uniform(0, _JITTER_S)

@@ -12,7 +12,16 @@ from tests.e2e.crash_array import array_storm
 
 def test_five_kills_lose_nothing(tmp_path: Path) -> None:
     result = array_storm(
-        tmp_path, seed=7, kills=5, children=2, slots=2, workers=0, objects=16, documents=320, rows_per_part=16
+        tmp_path,
+        seed=7,
+        kills=5,
+        children=2,
+        slots=2,
+        workers=0,
+        part_s=0.05,
+        objects=16,
+        documents=160,
+        rows_per_part=16,
     )
     must_be_sound(result, 5)
 
