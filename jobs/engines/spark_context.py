@@ -16,7 +16,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 
 from jobs.engines.engine import EngineSettings
-from pipelines.errors import SettingsError
+from pipelines.errors import BackhaulError, SettingsError
 
 _OLDEST_JAVA = 17
 _opening = threading.Lock()
@@ -28,22 +28,24 @@ def open_context(settings: EngineSettings) -> SparkContext:
 
     Raises:
         SettingsError: no Java that Spark can use.
+        BackhaulError: Spark does not start, or its master is not to be reached.
     """
     with _opening:
         if SparkContext._active_spark_context is not None:
             return SparkContext._active_spark_context
         handler = signal.getsignal(signal.SIGINT)
-        if SparkContext._gateway is None and not submitted():
-            _launch(settings)
-        SparkContext._ensure_initialized()  # so that the next line sees what spark-submit and spark-defaults.conf say
-        properties = _properties(settings)
-        if not submitted():
-            os.environ.setdefault("PYSPARK_PYTHON", properties.get("spark.pyspark.python") or sys.executable)
-        context = SparkContext(conf=properties)
-        _silence(context)
+        try:
+            context = _start(settings)
+        except BackhaulError:
+            raise
+        except Exception as error:  # Py4J and Spark raise many classes
+            raise BackhaulError(
+                f"Spark does not start ({cause_of(error)}), its own words are above; is engine.spark right?"
+            ) from error
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, handler)  # Spark's own would cancel all jobs, whoever they belong to
         atexit.register(context.stop)  # else it leaves a socket behind in the temporary folder
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)  # Spark's own would cancel all jobs, whoever they belong to
         return context
 
 
@@ -92,6 +94,20 @@ def cause_of(error: Exception) -> str:
     return line[:500]
 
 
+def _start(settings: EngineSettings) -> SparkContext:
+    if SparkContext._gateway is None and not submitted():
+        _launch(settings)
+    SparkContext._ensure_initialized()  # so that the next line sees what spark-submit and spark-defaults.conf say
+    properties = _properties(settings)
+    if not submitted():
+        os.environ.setdefault("PYSPARK_PYTHON", properties.get("spark.pyspark.python") or sys.executable)
+    context = SparkContext(conf=properties)
+    # Python workers end with the run that they were for; that Spark finds them gone is no news.
+    log4j = context._jvm.org.apache.logging.log4j  # type: ignore[union-attr]  # there is one as long as the context
+    log4j.core.config.Configurator.setLevel("org.apache.spark.api.python.PythonWorkerFactory", log4j.Level.ERROR)
+    return context
+
+
 def _launch(settings: EngineSettings) -> None:
     """Start the JVM. In a session of its own, so that a signal to our group leaves it to the driver to stop it; it
     ends when this process does, whatever the reason. Standard output is the command's alone."""
@@ -103,12 +119,6 @@ def _launch(settings: EngineSettings) -> None:
     given.setAll(list(settings.spark.conf.items()))
     popen = {"stdout": 2, "start_new_session": True}
     SparkContext._ensure_initialized(gateway=launch_gateway(given, popen))  # type: ignore[no-untyped-call]
-
-
-def _silence(context: SparkContext) -> None:
-    """Python workers end with the run that they were for; that Spark finds them gone is no news."""
-    log4j = context._jvm.org.apache.logging.log4j  # type: ignore[union-attr]  # there is one as long as the context
-    log4j.core.config.Configurator.setLevel("org.apache.spark.api.python.PythonWorkerFactory", log4j.Level.ERROR)
 
 
 def _master(settings: EngineSettings) -> str:

@@ -50,6 +50,8 @@ def _probes(session: Session) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "model", lambda: _model(session)
     yield "index", lambda: ", ".join(f"{name} {value}" for name, value in session.target.describe().items())
     yield "memory", lambda: _memory(session)
+    if session.settings.engine.name == "spark":
+        yield "java", lambda: _java(session)
 
 
 def _check(name: str, probe: Callable[[], str]) -> Check:
@@ -93,6 +95,13 @@ def _memory(session: Session) -> str:
             "lower engine.workers"
         )
     return f"{available:.1f} GB free"
+
+
+def _java(session: Session) -> str:
+    session.engine  # noqa: B018  # its error comes first
+    from jobs.engines.spark_context import java_version
+
+    return f"version {java_version()}"
 
 
 def _versions() -> dict[str, str]:

@@ -16,6 +16,8 @@ from tests.contracts import engine_contract
 from tests.contracts.engine_contract import *  # noqa: F403
 from tests.contracts.engine_contract import Driver, no_worker_is_left
 from tests.contracts.engines import EngineFactory
+from tests.e2e.command import backhaul
+from tests.e2e.corpora import write_three_partitions
 from tests.fixtures.spark import running_context
 
 
@@ -60,6 +62,18 @@ test_a_second_signal_kills_at_once = _for_the_soak(engine_contract.test_a_second
 
 def test_sigterm_ends_the_run_after_the_part_in_hand(drive: Callable[..., Driver]) -> None:
     engine_contract.test_a_signal_ends_the_run_after_the_part_in_hand(drive, 2, signal.SIGTERM, 0)
+
+
+@pytest.mark.soak
+def test_a_master_that_cannot_be_is_named(tmp_path: Path) -> None:
+    conf = write_three_partitions(tmp_path)
+    done = backhaul(
+        "embed", conf, "--engine", "spark", "--set", "engine.workers=1", "--set", "engine.spark.master=sparq://x"
+    )
+    assert done.code == 1
+    assert "Spark does not start" in done.err
+    assert "Master must either be" in done.err
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.soak

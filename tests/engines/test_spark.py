@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,7 +21,7 @@ from jobs.engines.spark_line import Address, Lines, Message, connect
 from pipelines.errors import SettingsError
 from tests.contracts.engine_contract import eventually, split
 from tests.e2e.command import COMMAND, backhaul_here, environment
-from tests.e2e.corpora import write_conf, write_corpus
+from tests.e2e.corpora import write_conf, write_corpus, write_three_partitions
 from tests.engines.spark_works import SparkWork
 from tests.engines.works import Orders, evidence, partitions
 from tests.fixtures.spark import running_context
@@ -147,6 +149,33 @@ def test_a_stranger_hears_nothing_on_the_line() -> None:
     worker.close()
     assert lines.close(5)
     assert heard == [["beat", 2, 2, False], ["gone"]]
+
+
+def test_without_pyspark_the_command_that_installs_it_is_named() -> None:
+    program = """
+import sys
+sys.modules["pyspark"] = None
+from jobs.engines.backends import open_engine
+from jobs.engines.engine import EngineSettings
+open_engine(EngineSettings(name="spark"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "SettingsError: engine spark is not installed" in done.stderr
+    assert "pip install 'pyspark" in done.stderr
+
+
+def test_doctor_looks_for_java_when_spark_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conf = write_three_partitions(tmp_path)
+
+    def java() -> dict[str, Any] | None:
+        words = ["doctor", conf, "--json", "--set", "engine.workers=1", "--set", "engine.name=spark"]
+        return next((check for check in backhaul_here(*words).json["checks"] if check["name"] == "java"), None)
+
+    assert java() == {"name": "java", "ok": True, "found": f"version {java_version()}"}
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert not java()["ok"]
 
 
 def test_java_that_is_missing_or_too_old_is_named_with_the_command(
