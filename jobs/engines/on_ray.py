@@ -111,8 +111,7 @@ class _Actor:
     def end(self) -> str:
         import ray
 
-        if self._gone is None:
-            ray.kill(self._handle)
+        ray.kill(self._handle)  # also one that is out of reach alone: it must not come back
         return self._gone or "killed by the driver"
 
     def hear(self) -> None:
@@ -230,4 +229,4 @@ class _Actors:
                 worker.send(Stop(grace_within(self._settings.grace_s, draining[node])))
         self._leaving |= draining.keys()
         if self._leaving:
-            self._leaving &= living_nodes()
+            self._leaving &= living_nodes(otherwise=self._leaving)

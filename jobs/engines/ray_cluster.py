@@ -16,16 +16,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
 from jobs.engines.engine import RaySettings
 from pipelines.errors import BackhaulError, SettingsError
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 _LOCAL = "local"  # what ray.init calls a cluster of its own
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": what a local cluster listens on is 127.0.0.1 alone
@@ -175,9 +177,10 @@ def resources_text() -> str:
     """Such as ``CPU 8 (2 free), GPU 0 (0 free) on 3 nodes``."""
     import ray
 
-    total, free = ray.cluster_resources(), ray.available_resources()
-    nodes = sum(node["Alive"] for node in ray.nodes())
+    total: dict[str, float] = _ask(ray.cluster_resources, {})
+    free: dict[str, float] = _ask(ray.available_resources, {})
     parts = [f"{name} {total.get(name, 0):g} ({free.get(name, 0):g} free)" for name in ("CPU", "GPU")]
+    nodes = len(living_nodes(otherwise=set()))
     return f"{', '.join(parts)} on {nodes} node{'s' * (nodes != 1)}"
 
 
@@ -189,19 +192,24 @@ def draining_nodes() -> dict[str, float | None]:
     """
     import ray
 
-    try:
-        draining: dict[str, int] = ray._private.state.state.get_draining_nodes()
-    except Exception as error:  # any: it is not ours to know what a private call raises
-        log.debug("drained nodes are not seen: %s", error)
-        return {}
+    draining: dict[str, int] = _ask(lambda: ray._private.state.state.get_draining_nodes(), {})
     now_ms = time.time() * 1000
     return {node: max(0.0, (at_ms - now_ms) / 1000) if at_ms else None for node, at_ms in draining.items()}
 
 
-def living_nodes() -> set[str]:
+def living_nodes(otherwise: set[str]) -> set[str]:
     import ray
 
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    return _ask(lambda: {node["NodeID"] for node in ray.nodes() if node["Alive"]}, otherwise)
+
+
+def _ask(question: Callable[[], T], otherwise: T) -> T:
+    """A head that does not answer for a while, or is started anew, is no reason to end a run."""
+    try:
+        return question()
+    except Exception as error:  # any: it is not ours to know what a foreign, and partly private, call raises
+        log.debug("the cluster does not say: %s", error)
+        return otherwise
 
 
 def end_of(error: Exception) -> str:
@@ -213,6 +221,8 @@ def end_of(error: Exception) -> str:
         return "killed by Ray's memory monitor: its node was running low on memory"
     if "its node has died" in text:
         return "gone with its node"
+    if isinstance(error, ray.exceptions.ActorUnavailableError):
+        return "out of reach, as with a node or network that is gone"
     if "connection error code 2" in text:
         return "ended without a word, as by SIGKILL or exit"
     return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -120,7 +121,8 @@ def test_a_partition_lost_with_its_node_is_done_on_another(
         receipts = run.receipts()
     assert receipts[0]["node"] in nodes
     assert evidence(tmp_path, "began").count(0) == 2
-    assert "worker died (gone with its node) on partition 0, attempt 1" in caplog.text
+    # Its connection may break before the cluster knows why.
+    assert re.search(r"worker died \((gone with its node|out of reach).*\) on partition 0, attempt 1", caplog.text)
     said = Said(capfd)
     until(lambda: "has been marked dead" in said.err(), "Ray's own word on the node")
     assert said.out == ""
