@@ -95,22 +95,24 @@ class Report:
 
 def run_slices(task: Task, reports: Accumulator[list[Report]], slices: Iterator[SparkSlice]) -> None:
     """The body of a Spark task."""
+    context = TaskContext.get()
+    gpus = context.resources().get("gpu") if context else None
     for one in slices:
-        reports.add([_keeper(task).run(one)])
+        reports.add([keeper_of(task, ",".join(gpus.addresses) if gpus else "").run(one)])
 
 
-_kept: dict[tuple[str, bytes, str], Keeper] = {}  # at most one; lives as long as Spark reuses this process
+_kept: dict[tuple[str, str], Keeper] = {}  # at most one; lives as long as Spark reuses this process
 
 
-def _keeper(task: Task) -> Keeper:
-    gpus = TaskContext.get().resources().get("gpu") if TaskContext.get() else None  # type: ignore[union-attr]
-    key = (task.run, task.hello.spec, ",".join(gpus.addresses) if gpus else "")
+def keeper_of(task: Task, gpus: str) -> Keeper:
+    """The keeper of this run and these GPUs; a new one where the last was another's, or Spark gave another GPU."""
+    key = (task.run, gpus)
     if key not in _kept:
         for former in _kept.values():
             former.close()
         _kept.clear()
-        if key[2]:
-            os.environ["CUDA_VISIBLE_DEVICES"] = key[2]  # what the worker process will see
+        if gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # what the worker process will see
         _kept[key] = Keeper(task)
     return _kept[key]
 
@@ -124,7 +126,9 @@ class Keeper:
         self._unready: tuple[int, Unbuilt | Stillborn] | None = None  # and in which job: the next one tries again
         self._slice: SparkSlice | None = None
         self._turn = threading.Lock()  # between handing out and being told to stop
-        self._stopping = False
+        self._stopping = False  # nothing new is begun
+        self._told = False  # the worker process was: it ends after what it has in hand
+        self._closed = False
         self._doomed = False
         self._beats: list[Beat] = []
         self._line = connect(task.line, self._hear)
@@ -149,6 +153,7 @@ class Keeper:
 
     def close(self) -> None:
         """End the worker process: asked to when at rest, else killed."""
+        self._closed = True
         if self._watch:
             self._watch.__exit__(None, None, None)
         if child := self._child:
@@ -173,10 +178,10 @@ class Keeper:
             while isinstance(answer := child.pipe.recv(), Beat):
                 self._beat(answer)
         except (EOFError, OSError):
-            end = self._part_with(child)
-            return Stopped() if self._stopping else Died(end)
+            told, end = self._told, self._part_with(child)
+            return Stopped() if told else Died(end)
         child.partition = None
-        if isinstance(answer, Stopped):  # and it will obey for ever
+        if self._told or isinstance(answer, Stopped):
             self._part_with(child)
         result: Answer = answer
         return result
@@ -195,6 +200,7 @@ class Keeper:
         except (EOFError, OSError):
             answer = Stopped()
         if isinstance(answer, Ready):
+            child.ready = True
             return child
         end = self._part_with(child)
         if self._stopping:
@@ -204,7 +210,7 @@ class Keeper:
         return unready
 
     def _part_with(self, child: WorkerProcess) -> str:
-        self._child = None
+        self._child, self._told = None, False
         return child.end()
 
     def _beat(self, beat: Beat) -> None:
@@ -219,7 +225,7 @@ class Keeper:
             self._stop(message[1])
         elif message[0] == "drop" and self._slice and message[1:] == [self._slice.job, self._slice.index]:
             self._finish(self._task.grace_s)
-        elif message[0] in ("bye", "gone"):  # all is done, or the driver is no more: then nobody needs this process
+        elif message[0] in ("bye", "gone") and not self._closed:  # all is done, or there is no driver any more
             self.close()
             sys.stderr.flush()
             os._exit(0)
@@ -240,7 +246,10 @@ class Keeper:
     def _finish(self, grace_s: float) -> None:
         with self._turn:
             if (child := self._child) and child.partition is not None:
+                self._told = True
                 child.send(Stop(grace_s))
+            elif child and not child.ready:  # who is still building its Work has nothing in hand
+                child.kill()
 
 
 def _decommission_executor() -> None:

@@ -8,13 +8,18 @@ import time
 
 from pipelines.errors import LeaseHeld
 from pipelines.partition import Partition
-from tests.engines.works import EvidenceWork
+from tests.engines.works import EvidenceWork, Orders
 
 
 class SparkWork(EvidenceWork):
     """Orders beside the usual ones: die-above (kills the Python worker that keeps it) | held-once (by another) |
     gpu (leaves the number of the GPU that it sees) | wait-for-go (until there is a file of that name) |
     held-until-go."""
+
+    def __init__(self, settings: Orders) -> None:
+        super().__init__(settings)
+        if settings.constructor == "stuck":
+            time.sleep(600)
 
     def _die_above(self, partition: Partition) -> None:
         os.kill(os.getppid(), signal.SIGKILL)

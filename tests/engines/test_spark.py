@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -18,8 +21,10 @@ from jobs.engines.on_spark import SparkEngine
 from jobs.engines.spark_context import java_version
 from jobs.engines.spark_jobs import slice_size
 from jobs.engines.spark_line import Address, Lines, Message, connect
+from jobs.engines.spark_worker import Keeper, Report, SparkSlice, Task, keeper_of
+from jobs.engines.worker import Hello, Stopped
 from pipelines.errors import SettingsError
-from tests.contracts.engine_contract import eventually, split
+from tests.contracts.engine_contract import alive, eventually, split
 from tests.e2e.command import COMMAND, backhaul_here, environment
 from tests.e2e.corpora import write_conf, write_corpus, write_three_partitions
 from tests.engines.spark_works import SparkWork
@@ -176,6 +181,47 @@ def test_doctor_looks_for_java_when_spark_is_asked_for(tmp_path: Path, monkeypat
     assert java() == {"name": "java", "ok": True, "found": f"version {java_version()}"}
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     assert not java()["ok"]
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    lines = Lines("127.0.0.1", "127.0.0.1", 0, lambda line, message: None)
+    yield lines
+    lines.close(5)
+
+
+def task(folder: Path, line: Address | None, constructor: str = "ok") -> Task:
+    hello = Hello(pickle.dumps(WorkSpec(SparkWork, Orders(str(folder), {}, constructor))), logging.WARNING)
+    return Task("run", hello, line, grace_s=30, watch=False, stop_on_rebalance=True, decommission=False)
+
+
+def test_another_gpu_means_another_work_in_the_same_python_worker(
+    lines: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    first = keeper_of(task(tmp_path, lines.address), "0")
+    first.run(SparkSlice(0, 0, tuple(partitions(1))))
+    (worker,) = alive(tmp_path)
+    second = keeper_of(task(tmp_path, lines.address), "1")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+    assert alive(tmp_path) == []
+    second.run(SparkSlice(0, 1, tuple(partitions(1))))
+    assert keeper_of(task(tmp_path, lines.address), "1") is second
+    assert [pid for pid in alive(tmp_path) if pid != worker] != []
+    second.close()
+
+
+def test_a_stop_waits_for_no_work_that_is_being_built(lines: Lines, tmp_path: Path) -> None:
+    keeper = Keeper(task(tmp_path, lines.address, constructor="stuck"))
+    reports: list[Report] = []
+    thread = threading.Thread(target=lambda: reports.append(keeper.run(SparkSlice(0, 0, tuple(partitions(2))))))
+    thread.start()
+    eventually(lambda: bool(evidence(tmp_path, "built")), "the work under construction")
+    lines.say(["halt", 30])
+    thread.join(10)
+    keeper.close()
+    assert [answer for _, answer in reports[0].answers] == [Stopped()]
+    assert alive(tmp_path) == []
 
 
 def test_java_that_is_missing_or_too_old_is_named_with_the_command(
