@@ -40,7 +40,7 @@ def array_storm(folder: Path, *, seed: int, kills: int, children: int = 16, slot
               "batch_array": {"idle_s": 8}}  # fmt: skip
     conf = conf_of(folder, source, root, "lancedb", None, rows_per_part, engine)
     assert backhaul("plan", conf).code == 0
-    step = max(1, objects * math.ceil(documents / rows_per_part) // kills)
+    step = max(1, objects * math.ceil(documents / rows_per_part) // (2 * kills))
     with BatchSimulator(slots=slots, seed=seed) as batch:
         job = batch.submit(command=[sys.executable, "-m", "tests.e2e.slow_embed", str(conf), str(part_s)], array_size=children, environment=environment(),
                            attempts=_ATTEMPTS)  # fmt: skip
