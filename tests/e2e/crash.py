@@ -63,20 +63,21 @@ class Storm:
 
 def storm(folder: Path, fleet: Fleet, *, seed: int, kills: int, target: str = "lancedb", url: str | None = None,
           objects: int = 24, documents: int = 600, rows_per_part: int = 64, share_in_load: float = 0.5,
-          share_of_drivers: float = 0.4) -> Storm:  # fmt: skip
+          share_of_drivers: float = 0.4, part_s: float = 0) -> Storm:  # fmt: skip
     """Part of the kills fall while parts are embedded, part while they are loaded.
 
     A moment is drawn as progress (parts begun, or partitions loaded) and then some milliseconds, so that the
-    same seed kills about as far into the work on a slow machine as on a fast one.
+    same seed kills about as far into the work on a slow machine as on a fast one. With ``part_s`` a part takes so much
+    longer, and the run cannot end before the kills.
     """
     began, chance, result = time.monotonic(), random.Random(seed), Storm(seed, fleet.engine["name"], target)
-    blows = _Blows(fleet, chance, share_of_drivers, result)
+    blows = _Blows(fleet, chance, share_of_drivers, part_s, result)
     source = write_corpus(folder / "source", objects=objects, documents=documents, words=30, seed=seed)
     root = folder / "stormy"
     conf = conf_of(folder, source, root, target, url, rows_per_part, fleet.engine)
     parts = objects * math.ceil(documents / rows_per_part)
     in_embed = kills - round(kills * share_in_load)
-    step = max(1, 2 * parts // max(1, in_embed))
+    step = max(1, (1 if part_s else 2) * parts // max(1, in_embed))
     while result.kills < in_embed and not any(root.glob("runs/*/manifest.json")):
         result.kills_in_embed += blows.fall("embed", conf, root, "attempts/embed/*/*/*", step, in_embed - result.kills)
     if share_in_load:
@@ -123,6 +124,7 @@ class _Blows:
     fleet: Fleet
     chance: random.Random
     share_of_drivers: float
+    part_s: float
     result: Storm
 
     def fall(self, verb: str, conf: Path, root: Path, marks: str, step: int, budget: int) -> int:
@@ -131,7 +133,7 @@ class _Blows:
         A moment is up to ``step`` more marks and some milliseconds after the last one. Returns the number of kills.
         """
         self.result.invocations += 1
-        driver = self.fleet.start(verb, conf)
+        driver = self.fleet.start(verb, conf, self.part_s)
         try:
             for hits in range(budget):
                 moment = _count(root, marks) + self.chance.randint(0, step)

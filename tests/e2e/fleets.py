@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ class Fleet(Protocol):
     engine: dict[str, Any]
     """The settings' engine section."""
 
-    def start(self, verb: str, conf: Path) -> subprocess.Popen[bytes]:
-        """A driver."""
+    def start(self, verb: str, conf: Path, part_s: float) -> subprocess.Popen[bytes]:
+        """A driver; a part takes ``part_s`` longer than it would."""
 
     def workers(self, driver: int) -> list[psutil.Process]:
         """What has, or may have, a partition in hand."""
@@ -46,8 +47,8 @@ class LocalFleet:
     def __init__(self, workers: int = 2) -> None:
         self.engine: dict[str, Any] = {"name": "local", "workers": workers, "max_attempts": 10}
 
-    def start(self, verb: str, conf: Path) -> subprocess.Popen[bytes]:
-        return start_driver(verb, conf)
+    def start(self, verb: str, conf: Path, part_s: float) -> subprocess.Popen[bytes]:
+        return start_driver(verb, conf, part_s)
 
     def workers(self, driver: int) -> list[psutil.Process]:
         return worker_processes(driver)
@@ -64,8 +65,8 @@ class RayFleet:
         self._cluster = cluster
         self._nodes = [cluster.add(cpus=1) for _ in range(workers)]
 
-    def start(self, verb: str, conf: Path) -> subprocess.Popen[bytes]:
-        return start_driver(verb, conf)
+    def start(self, verb: str, conf: Path, part_s: float) -> subprocess.Popen[bytes]:
+        return start_driver(verb, conf, part_s)
 
     def workers(self, driver: int) -> list[psutil.Process]:
         return [process for process in descendants(os.getpid()) if title(process).startswith("ray::BackhaulWorker")]
@@ -91,8 +92,8 @@ class SparkFleet:
         }  # fmt: skip
         self._cluster = cluster
 
-    def start(self, verb: str, conf: Path) -> subprocess.Popen[bytes]:
-        return start_driver(verb, conf, **self._cluster.environment)
+    def start(self, verb: str, conf: Path, part_s: float) -> subprocess.Popen[bytes]:
+        return start_driver(verb, conf, part_s, **self._cluster.environment)
 
     def workers(self, driver: int) -> list[psutil.Process]:
         return [process for executor in self._cluster.executors() for process in descendants(executor.pid)
@@ -121,8 +122,11 @@ def title(process: psutil.Process) -> str:
     return ""
 
 
-def start_driver(verb: str, conf: Path, **environ: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([*COMMAND, verb, str(conf)], env=environment(environ), stdin=subprocess.DEVNULL,
+def start_driver(verb: str, conf: Path, part_s: float, **environ: str) -> subprocess.Popen[bytes]:
+    command = [*COMMAND, verb, str(conf)]
+    if part_s and verb == "embed":
+        command = [sys.executable, "-m", "tests.e2e.slow_embed", str(conf), str(part_s)]
+    return subprocess.Popen(command, env=environment(environ), stdin=subprocess.DEVNULL,
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
 
 

@@ -18,7 +18,7 @@ def test_five_kills_lose_nothing(tmp_path: Path) -> None:
         children=2,
         slots=2,
         workers=0,
-        part_s=0.05,
+        part_s=0.15,
         objects=16,
         documents=160,
         rows_per_part=16,

@@ -12,7 +12,7 @@ from tests.e2e.fleets import spark_fleet
 
 def test_five_kills_lose_nothing(tmp_path: Path) -> None:
     with spark_fleet() as fleet:
-        result = storm(tmp_path, fleet, seed=7, kills=5, objects=8, documents=160, rows_per_part=16, share_in_load=0,
+        result = storm(tmp_path, fleet, seed=7, kills=5, objects=8, documents=160, rows_per_part=16, share_in_load=0, part_s=0.15,
                        share_of_drivers=0.2)  # fmt: skip
     must_be_sound(result, 5)
 
