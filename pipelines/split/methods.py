@@ -64,8 +64,11 @@ class LevelSplitter:
 
     def split(self, text: str, budget_tokens: int) -> list[Span]:
         tokens = Tokens(text, self._spans)
-        if tokens.fit(0, len(text), budget_tokens):
-            return [span] if (span := _trimmed(text, (0, len(text)))) else []
+        whole = _trimmed(text, (0, len(text)))
+        if whole is None:
+            return []
+        if tokens.fit(0, len(text), budget_tokens) and self._count(text, whole) <= budget_tokens:
+            return [whole]
         # A tokenizer may spell the beginning of a cut word, or a word without the blank before it, in more tokens
         # than within the text. Then all spans are cut shorter by as much: even ones are better than full and tiny.
         levels, aim = self._levels(text), budget_tokens
