@@ -33,7 +33,11 @@ class RaySettings(BaseModel):
 class SparkSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    master: str | None = Field(None, description="such as spark://host:7077; null: spark-submit's, or this machine")
+    master: str | None = Field(
+        None,
+        description="such as spark://host:7077, whose executors then say how many workers there are; null: "
+        "spark-submit's, or this machine",
+    )
     gpus_per_task: float = Field(0.0, ge=0, description="GPUs of an executor that each task takes")
     port: int = Field(0, ge=0, le=65535, description="the driver's port that workers report at; 0: any free one")
     conf: dict[str, str] = Field({}, description="further Spark properties")
