@@ -81,6 +81,7 @@ def test_a_lost_python_worker_costs_what_it_had_in_hand(engine: Engine, tmp_path
     assert evidence(tmp_path, "began").count(0) == 2
 
 
+@pytest.mark.soak
 def test_a_partition_that_fails_whole_jobs_is_found_given_up_and_named(engine: Engine, tmp_path: Path) -> None:
     def let_the_neighbour_end() -> None:
         eventually(lambda: evidence(tmp_path, "began").count(0) == 4, "partition 0 to have its attempts, at last alone")
