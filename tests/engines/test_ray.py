@@ -187,6 +187,7 @@ def test_a_worker_whose_host_has_a_spot_notice_finishes_its_part_and_its_partiti
     assert len(evidence(tmp_path, "built")) == 2  # the next worker waited for another node
 
 
+@pytest.mark.soak
 def test_a_worker_ended_by_the_memory_monitor_is_named_so(ray_nodes: RayNodes, tmp_path: Path) -> None:
     ray_nodes.exactly(0)
     node = ray_nodes.add(gpus=1, env={"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"})
@@ -211,6 +212,7 @@ def test_nodes_that_cannot_import_the_project_are_told_apart_from_workers_that_d
     assert evidence(tmp_path, "built") == []
 
 
+@pytest.mark.soak  # the storm of tests/e2e/test_crash_ray.py is the short form
 def test_a_killed_driver_takes_its_workers_along_and_another_resumes_to_the_same_bytes(
     ray_nodes: RayNodes, tmp_path: Path
 ) -> None:
