@@ -126,7 +126,7 @@ class LeaseInvariants:
         holder = case.holders[-1].process
         if not self._world.clocks_hold or case.muddied or seen["ended"] or holder.invocation == process.invocation:
             return
-        if process.name == "operator" or (holder.dead and holder.host is process.host):
+        if holder.dead and holder.host is process.host:
             return
         age_s = case.asked_s[process, key] - holder.host.true_time(seen["renewed_ms"] / 1000)
         if age_s < self._world.lease.ttl_s - _ROUNDING_S:
