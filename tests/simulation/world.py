@@ -73,7 +73,8 @@ class World:
 
 
 # Short ones cost less to simulate: who waits looks every few seconds.
-_KINDS = ("calm", *["store"] * 3, "kills", "massacre", *["freezes"] * 3, "naps", "cuts", "stops", *["evictions"] * 2,
+_STARTED = (("driver",), ("child",), ("driver", "child"))
+_KINDS = ("calm", *["store"] * 3, "kills", *["spot"] * 2, *["freezes"] * 3, "naps", "cuts", "stops", "evictions",
           *["storm"] * 2)  # fmt: skip
 _LEASES = [LeaseSettings(), LeaseSettings(ttl_s=15.0, max_skew_s=2.0), LeaseSettings(ttl_s=30.0, max_skew_s=12.0)]
 
@@ -83,17 +84,19 @@ def draw_world(random: Random) -> World:
     hosts = random.choice((1, 2, 2, 3))
     clocks_hold = random.random() < 0.8
     weather = _draw_weather(random, lease)
-    partitions = random.choice((1, 1, 2, 2, 3, 3, 4))
-    most = random.choice((1, 6 - partitions, 6 - partitions))
+    deadly = weather.kills > 0.05  # one partition that many children of an array die on, short of giving it up
+    lease = _LEASES[1] if deadly else lease
+    partitions = 1 if deadly else random.choice((1, 2, 2, 3, 3, 4))
+    most = 5 if deadly else random.choice((1, 6 - partitions, 6 - partitions))
     parts = tuple(random.randint(1, most) for _ in range(partitions))
     in_step = random.random() < (0.6 if weather.kills or weather.stops else 0.05)
     poison, left = None, random.choice(("", "", "", "good", "two", "damaged", "others"))
-    if random.random() < 0.15:
+    if random.random() < 0.15 and not deadly:
         partition = random.randrange(len(parts))
         poison = partition, random.randrange(parts[partition])
         left = "" if poison[1] == 0 else left  # nobody could have made it
     step_s = lease.ttl_s / 3 - 0.2
-    several = random.random() < 0.5
+    several = random.random() < (0.8 if weather.freezes else 0.3)
     return World(
         parts=parts,
         in_step=in_step,
@@ -106,8 +109,8 @@ def draw_world(random: Random) -> World:
         clocks=tuple(_draw_clock(random, lease, clocks_hold) for _ in range(hosts)),
         clocks_hold=clocks_hold,
         weather=weather,
-        starts=_draw_starts(random, hosts),
-        restarts=12 if poison is None and (weather.kills > 0.05 or weather.stops > 0.1) else random.randint(0, 4),
+        starts=_draw_starts(random, hosts, ("child",) if deadly else random.choice(_STARTED)),
+        restarts=15 if deadly else random.randint(0, 4),
         calm_at_s=100.0 + 400.0 * random.random(),
         poison=poison,
         cleared=random.random() < 0.3,
@@ -126,11 +129,11 @@ def _draw_weather(random: Random, lease: LeaseSettings) -> Weather:
     return Weather(
         faults=random.choice((0.05, 0.15, 0.3)) if storm or kind == "store" or random.random() < 0.2 else 0.0,
         late=0.4 if storm or (kind == "store" and random.random() < 0.5) else 0.0,
-        kills={"kills": 0.02, "massacre": 0.06, "storm": 0.01}.get(kind, 0.0),
+        kills={"kills": 0.02, "spot": 0.06, "storm": 0.01}.get(kind, 0.0),
         freezes=random.choice((0.01, 0.03)) if freezing else 0.0,
         longest_freeze_s=lease.ttl_s * (0.6 if kind == "naps" else 3.0) if freezing else 0.0,
         cuts=0.01 if kind == "cuts" or (storm and random.random() < 0.3) else 0.0,
-        stops={"stops": 0.05, "evictions": 0.75, "storm": 0.05}.get(kind, 0.0),
+        stops={"stops": 0.05, "evictions": 0.5, "spot": 0.5, "storm": 0.05}.get(kind, 0.0),
     )
 
 
@@ -142,8 +145,7 @@ def _draw_clock(random: Random, lease: LeaseSettings, holds: bool) -> tuple[floa
     return random.choice((-1, 1)) * random.choice((2 * lease.max_skew_s, lease.ttl_s, 3600.0)), drift
 
 
-def _draw_starts(random: Random, hosts: int) -> tuple[Start, ...]:
-    kinds = random.choice((("driver",), ("child",), ("driver", "child")))
+def _draw_starts(random: Random, hosts: int, kinds: tuple[str, ...]) -> tuple[Start, ...]:
     return tuple(
         Start(
             at_s=random.choice((0.0, random.random() * 3, random.random() * 90)),
