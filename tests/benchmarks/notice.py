@@ -45,12 +45,14 @@ _GIVE_UP_S = 120.0
 
 @dataclass(frozen=True)
 class Exit:
-    """How one process ended. ``parts_s``: what each part took that was followed by another."""
+    """How one process ended. ``after_part_s``: from the notice, or from the end of the part in hand where that was
+    later, to the exit. ``parts_s``: what each part took that was followed by another."""
 
     kind: str
     code: int
     detected_s: float
     visible_s: float
+    after_part_s: float
     start_s: float
     said_why: bool
     leases_held: int
@@ -76,6 +78,7 @@ def measure(folder: Path, *, notices: int, at_once: int, part_s: float = 1.0, gr
         "part_s": _spread([seconds for one in exits for seconds in one.parts_s]),
         "start_to_first_part_s": _spread([one.start_s for one in exits]),
         "from_detection_s": _by_kind(exits, "detected_s"),
+        "from_the_end_of_the_part_s": _by_kind(exits, "after_part_s"),
         "from_visible_s": _by_kind(exits, "visible_s"),
         "exit_codes": {str(code): count for code, count in sorted(Counter(one.code for one in exits).items())},
         "without_the_reason": sum(not one.said_why for one in exits),
@@ -122,18 +125,22 @@ def _one(folder: Path, engine: dict[str, Any], part_s: float, seed: int, number:
             process.wait()
     detected_at = {"sigterm": visible_at, "spot": imds.served_at.get(SPOT, math.inf),
                    "rebalance": imds.served_at.get(REBALANCE, math.inf)}[kind]  # fmt: skip
+    written_at = [
+        path.stat().st_mtime - time.time() + time.monotonic() for path in root.glob("runs/*/parts/*/*.parquet")
+    ]
     marks = [orjson.loads(path.read_bytes()) for path in _marks(root)]
     found = Exit(
         kind=kind,
         code=process.returncode,
         detected_s=ended - detected_at,
         visible_s=ended - visible_at,
+        after_part_s=ended - max([detected_at, *written_at]),
         start_s=start_s,
         said_why=SAYS[kind] in errors.read_text(),
         leases_held=_leases_held(root),
         workers_left=sum(psutil.pid_exists(pid) for pid in {mark["pid"] for mark in marks}),
         parts_begun=len(marks),
-        parts_written=len(list(root.glob("runs/*/parts/*/*.parquet"))),
+        parts_written=len(written_at),
         parts_s=tuple(_gaps(mark["at_ms"] / 1000 for mark in marks)),
     )
     shutil.rmtree(root)
