@@ -30,6 +30,6 @@ def test_five_kills_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_fifty_kills_lose_nothing(tmp_path: Path, seed: int) -> None:
-    result = array_storm(tmp_path, seed=seed, kills=54, part_s=1.0, documents=960)
+    result = array_storm(tmp_path, seed=seed, kills=54, children=8, slots=8, workers=0, part_s=1.0, documents=960)
     print(result)
     must_be_sound(result, 54)
