@@ -16,6 +16,8 @@ FULLER := $(and $(wildcard $(BIN)/backhaul),$(wildcard .venv/lib/python3*/site-p
 # Labelled data for the tests and benchmarks that need some.
 export BACKHAUL_DATA := $(abspath $(or $(BACKHAUL_DATA),../shared/data))
 export HF_HUB_OFFLINE := 1
+# Tests and benchmarks start hundreds of processes, each of which would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup opensearch demo test check fmt golden bench bench-engines bench-quality soak notebooks spark-archive lock clean
 
@@ -46,7 +48,7 @@ golden: .venv/.all ## rewrite the golden files and generated pages; review them 
 	GOLDEN=1 $(BIN)/pytest -k golden
 
 bench-engines: .venv/.all ## what each engine adds to the work, and programs written by hand
-	$(BIN)/python -m tests.benchmarks.engines
+	$(BIN)/python -m tests.benchmarks.engines $(BENCH_FLAGS)
 
 bench: .venv/.all ## what Backhaul adds to its embedder; planning and memory at scale
 	for benchmark in overhead planning resume memory; do $(BIN)/python -m tests.benchmarks.$$benchmark; done

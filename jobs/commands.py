@@ -51,9 +51,11 @@ Exact = Annotated[bool, typer.Option("--exact", help="score every row instead of
 
 def _session(conf: Path, sets: list[str] | None, engine: str | None, as_json: bool, *,
              index: int | None = None, of: int | None = None) -> Session:  # fmt: skip
+    from jobs.no_pandas import spare_pandas
     from jobs.session import Session
     from jobs.settings import load_settings
 
+    spare_pandas()
     given = {"engine.name": engine, "engine.batch_array.index": index, "engine.batch_array.of": of}
     overrides = [*(sets or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     return Session(load_settings(conf, overrides), quiet=as_json and not sys.stderr.isatty())

@@ -6,7 +6,9 @@ What no manifest or receipt names does not exist to a reader. Knows no engine an
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -26,6 +28,7 @@ from pipelines.store import Created, Store
 R = TypeVar("R")
 _IDENTITY = ("document_id", "tenant", "ordinal", "position", "row_digest")
 _EXAMPLES = 5
+_READERS = 8
 _MEND = "Delete it: `backhaul embed CONF` writes it again from the receipts, without embedding anything."
 
 
@@ -99,12 +102,10 @@ def commit_manifest(store: Store, plan: Plan, receipts: Mapping[str, dict[str, A
     check_limits(totals, [receipt for _, receipt in ordered], limits, store, plan.run_id)
     with scratch_database() as database:
         duplicates, content = Duplicates(database), SourceOrder(database)
-        for partition, receipt in ordered:
-            for part in _parts(receipt):
-                table = read_columns(store, plan.run_id, partition.id, part, _IDENTITY)
-                keep = duplicates.keep(partition.id, part.number, table)
-                content.add(table, keep)
-                report(part.rows)
+        for partition_id, part, table in _identities(store, plan.run_id, ordered):
+            keep = duplicates.keep(partition_id, part.number, table)
+            content.add(table, keep)
+            report(part.rows)
         if on_duplicate == "fail":
             duplicates.must_be_none()
         dropped = duplicates.dropped
@@ -219,6 +220,26 @@ def _totals(ordered: Sequence[tuple[Partition, Mapping[str, Any]]]) -> dict[str,
         "rejects": rejects,
         "ledger": ledger,
     }
+
+
+def _identities(store: Store, run_id: str, ordered: Sequence[tuple[Partition, Mapping[str, Any]]],
+                ) -> Iterator[tuple[str, Part, pa.Table]]:  # fmt: skip
+    """The identity columns of every part in order: (partition id, part, table). A few are read ahead: one after the
+    other, a store's answering time would be most of the time of a large run."""
+    reading: deque[tuple[str, Part, Future[pa.Table]]] = deque()
+    with ThreadPoolExecutor(_READERS) as pool:
+        try:
+            for partition, receipt in ordered:
+                for part in _parts(receipt):
+                    future = pool.submit(read_columns, store, run_id, partition.id, part, _IDENTITY)
+                    reading.append((partition.id, part, future))
+                    if len(reading) > _READERS:
+                        partition_id, done, future = reading.popleft()
+                        yield partition_id, done, future.result()
+            for partition_id, done, future in reading:
+                yield partition_id, done, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _parts(receipt: Mapping[str, Any]) -> list[Part]:

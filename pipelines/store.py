@@ -92,7 +92,7 @@ class ObjectStore:
         if end is not None and end <= start:
             return b""
         with _absence_is_change(if_match):
-            return self._retry(key, lambda: b"".join(self._blocks(key, if_match, start, end)))
+            return self._retry(key, lambda: self._whole(key, if_match, start, end))
 
     def stream(self, key: str, *, if_match: str | None = None, start: int = 0) -> Iterator[bytes]:
         """Resumes at the byte reached when the connection breaks, under the ETag that the first answer had: a
@@ -103,7 +103,8 @@ class ObjectStore:
         def next_block() -> bytes | None:
             nonlocal blocks, if_match
             if blocks is None:
-                blocks = self._blocks(key, if_match, position, None)
+                options = _get_options(if_match, position, None)
+                blocks = _Blocks(lambda: self._api.get(self._backend, key, options=options))
             opened = blocks
             blocks = None  # until it has answered: what failed is opened anew
             block = next(opened, None)
@@ -158,9 +159,13 @@ class ObjectStore:
         # S3 takes a thousand keys a request and passes over absent ones; the others stop at the first absent one.
         return _DELETE_BATCH if isinstance(self._backend, S3Store) else 1
 
-    def _blocks(self, key: str, if_match: str | None, start: int, end: int | None) -> _Blocks:
-        options = _get_options(if_match, start, end)
-        return _Blocks(lambda: self._api.get(self._backend, key, options=options))
+    def _whole(self, key: str, if_match: str | None, start: int, end: int | None) -> bytes:
+        try:
+            return bytes(self._api.get(self._backend, key, options=_get_options(if_match, start, end)).bytes())
+        except obstore.exceptions.GenericError as error:
+            if _past_the_end(error):
+                return b""
+            raise
 
     def _retry(self, key: str, call: Callable[[], T]) -> T:
         uri = f"{self.uri}/{key}".rstrip("/")
@@ -174,6 +179,7 @@ class _Blocks:
         self.etag: str | None = None
         self._request = request
         self._blocks: Iterator[Any] | None = None  # Any: obstore's Bytes
+        self._left = 0
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -183,18 +189,25 @@ class _Blocks:
             try:
                 result = self._request()
             except obstore.exceptions.GenericError as error:
-                if any(sign in str(error) for sign in _PAST_THE_END):
+                if _past_the_end(error):
                     raise StopIteration from None
                 raise
             self.etag = result.meta["e_tag"]
+            self._left = result.range[1] - result.range[0]
             self._blocks = iter(result.stream(min_chunk_size=BLOCK_BYTES))
-        while not (block := bytes(next(self._blocks))):  # memory:// gives one empty block for an empty object
-            pass
+        if self._left <= 0:  # asking for the end costs as much as asking for a block
+            raise StopIteration
+        block = bytes(next(self._blocks))
+        self._left -= len(block)
         return block
 
 
 # How S3, LocalStore and MemoryStore say that ``start`` is not before the end of the object.
 _PAST_THE_END = ("416 Range Not Satisfiable", "Requested range was invalid", "Wanted range starting at")
+
+
+def _past_the_end(error: Exception) -> bool:
+    return any(sign in str(error) for sign in _PAST_THE_END)
 
 
 def _get_options(if_match: str | None, start: int, end: int | None) -> Any:  # Any: obstore's GetOptions

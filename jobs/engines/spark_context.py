@@ -16,6 +16,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 
 from jobs.engines.engine import EngineSettings
+from jobs.no_pandas import pandas_refused
 from pipelines.errors import BackhaulError, SettingsError
 
 _OLDEST_JAVA = 17
@@ -95,6 +96,8 @@ def cause_of(error: Exception) -> str:
 
 
 def _start(settings: EngineSettings) -> SparkContext:
+    with pandas_refused():  # PySpark asks its testing module, at the first object it passes, whether there is numpy
+        import pyspark.testing.utils  # noqa: F401
     if SparkContext._gateway is None and not submitted():
         _launch(settings)
     SparkContext._ensure_initialized()  # so that the next line sees what spark-submit and spark-defaults.conf say
@@ -114,6 +117,8 @@ def _launch(settings: EngineSettings) -> None:
     java_version()
     if is_local(_master(settings)):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        # Here the JVM hands out slices and no more: its optimising compiler takes more from the workers than it gives.
+        os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
     given = SparkConf(loadDefaults=False).setMaster(_master(settings)).setAppName("backhaul")
     given.set("spark.ui.showConsoleProgress", "false")  # progress is the command's; Spark draws over it
     given.setAll(list(settings.spark.conf.items()))

@@ -23,8 +23,8 @@ from jobs.engines.spark_worker import Report, SparkSlice, Task, run_slices
 from pipelines.errors import BackhaulError
 from pipelines.partition import Partition
 
-_SLICE_S = 0.5  # of work in a slice, so that the 10 to 30 ms of a task are a few per cent of it
-_LARGEST_SLICE = 10
+_SLICE_S = 0.5  # of work in a slice, so that the 10 to 50 ms of CPU of a task are a few per cent of it
+_LARGEST_SLICE = 64
 _WINDOW = 8  # slices per slot in Spark's hands; more come when half of them are left, so that no slot falls idle
 _AGAIN_S = 0.2
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from jobs.engines.engine import Beat, Work, WorkSpec
 from jobs.engines.pending import DIED
+from jobs.no_pandas import spare_pandas
 from pipelines.errors import BackhaulError, Interrupted, LeaseHeld, WorkerDied
 from pipelines.leased import LeasedWork
 from pipelines.partition import Partition
@@ -114,6 +115,7 @@ class WorkerLoop:
 
     def serve(self, hello: Hello) -> None:
         logging.basicConfig(level=hello.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+        spare_pandas()
         try:
             spec: WorkSpec[Any] = pickle.loads(hello.spec)  # noqa: S301  # from our own driver
             work = self._work = spec.work(spec.settings)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
 _END = object()
 
 
-def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
+def ahead(items: Iterator[T], depth: int, *, is_last: Callable[[T], bool] = lambda item: False) -> Iterator[T]:
     """Yield ``items`` in order while a thread prepares up to ``depth`` more; its error is raised here.
 
-    The thread ends when the items do, or within a second of the consumer closing this generator.
+    The thread ends when the items do, or within a second of the consumer closing this generator. There is none when
+    ``is_last`` says that nothing follows the first item.
     """
+    if not (head := [*islice(items, 1)]) or is_last(head[0]):
+        yield from head
+        return
     slots: queue.Queue[object] = queue.Queue(maxsize=depth)
     closed = threading.Event()
 
@@ -40,6 +45,7 @@ def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
     thread = threading.Thread(target=produce, name="read-ahead", daemon=True)
     thread.start()
     try:
+        yield head[0]
         while (item := slots.get()) is not _END:
             if isinstance(item, BaseException):
                 raise item

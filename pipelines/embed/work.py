@@ -80,7 +80,8 @@ class EmbedWork:
                                  self._space.max_tokens, ledger, rejects)  # fmt: skip
         checkpoint = Checkpoint(self._store, self._task.run_id, partition.id, self._receipts)
         parts: list[Part] = []
-        for number, rows in enumerate(ahead(_batched(chunks, self._task.embed.rows_per_part), _PARTS_AHEAD)):
+        size = self._task.embed.rows_per_part
+        for number, rows in enumerate(ahead(_batched(chunks, size), _PARTS_AHEAD, is_last=lambda b: len(b) < size)):
             if self.stopping():
                 raise Interrupted(f"partition {partition.id} stopped before part {number}")
             earlier = checkpoint.find(number, partial(recognise_part, number=number, chunks=rows, space=self._space))

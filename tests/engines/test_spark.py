@@ -60,7 +60,7 @@ def test_poison_in_a_slice_costs_its_neighbours_nothing(engine: Engine, tmp_path
 
 def test_many_short_partitions_share_a_task_and_few_or_long_ones_do_not() -> None:
     assert slice_size(None, 5000, slots=2) == 1  # nothing is known yet
-    assert slice_size(0.001, 5000, slots=2) == 10
+    assert slice_size(0.001, 5000, slots=2) == 64
     assert slice_size(0.1, 5000, slots=2) == 5
     assert slice_size(30.0, 5000, slots=2) == 1
     assert slice_size(0.001, 16, slots=2) == 2  # else a slot would wait at the end
