@@ -31,7 +31,7 @@ demo: $(if $(FULLER),,.venv/.base) ## index this machine's Python documentation 
 	@$(BIN)/python -m jobs.demo
 
 test: check opensearch ## everything a change must pass: check, then all tests but the soak
-	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_FLAGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 check: .venv/.all ## ruff, mypy and the layers
 	$(BIN)/ruff check .

@@ -65,7 +65,7 @@ def scifact(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
             orjson.dumps({"id": row["_id"], "title": row["title"], "text": row["text"], "kind": "abstract"}) + b"\n"
             for row in rows[number * 50 : number * 50 + 50]))  # fmt: skip
     embed = {"backend": "torch", "dimensions": None, "rows_per_part": 16, "threads": 1}
-    return Corpus(source, {"partition": {"target_tokens": 10_000, "max_objects": 2}, "embed": embed}, 10)
+    return Corpus(source, {"partition": {"target_tokens": 10_000, "max_objects": 2}, "embed": embed}, 14)
 
 
 @pytest.fixture(scope="module")
