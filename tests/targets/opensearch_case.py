@@ -1,18 +1,13 @@
-"""A small corpus on a real OpenSearch, and a proxy in front of it that misbehaves as told."""
+"""A small corpus on a real OpenSearch."""
 
 from __future__ import annotations
 
-import http.client
 import json
-import threading
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -85,78 +80,3 @@ class Case:
                                          {"Content-Type": "application/json"}, method=method)  # fmt: skip
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read())
-
-
-@dataclass(frozen=True)
-class Request:
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Instead of the node's. ``status`` None: the connection ends without one, after the node did the work."""
-
-    status: int | None
-    body: Any = None
-
-
-Rule = Callable[[Request], Answer | None]
-
-
-@contextmanager
-def misbehaving_proxy(url: str, rule: Rule) -> Iterator[str]:
-    """Forwards to ``url``, save for the requests that ``rule`` answers. Its lies: answers are not streamed, and a
-    lost answer is always lost after the work, never before."""
-    node = urlsplit(url)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-        def handle_any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            answer = rule(Request(self.command, self.path, dict(self.headers), body))
-            if answer is None or answer.status is None:
-                status, kind, data = self._forward(body)
-                if answer is not None:
-                    self.close_connection = True
-                    return
-            else:
-                status, kind, data = answer.status, "application/json", json.dumps(answer.body or {}).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def _forward(self, body: bytes) -> tuple[int, str, bytes]:
-            connection = http.client.HTTPConnection(str(node.hostname), node.port, timeout=30)
-            try:
-                headers = {"Content-Type": "application/json"} if body else {}
-                connection.request(self.command, self.path, body or None, headers)
-                answer = connection.getresponse()
-                return answer.status, answer.headers.get("Content-Type", "application/json"), answer.read()
-            finally:
-                connection.close()
-
-        do_GET = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def error_of(kind: str, reason: str = "told to") -> dict[str, Any]:
-    return {"error": {"type": kind, "reason": reason}}

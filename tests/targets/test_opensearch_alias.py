@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from pipelines.errors import AliasMoved, TargetError
+from tests.fixtures.faulty_opensearch import Act, Forward, Request, faulty_opensearch
 from tests.fixtures.opensearch import delete_indices
-from tests.targets.opensearch_case import Answer, Case, Request, misbehaving_proxy
+from tests.targets.opensearch_case import Case
 
 
 @pytest.fixture
@@ -55,13 +56,13 @@ def test_a_process_that_slept_before_adding_the_alias_cannot_add_it_behind_a_lat
     one, two = one_and_two(case)
     awake = case.target()
 
-    def others_release_meanwhile(request: Request) -> Answer | None:
+    def others_release_meanwhile(request: Request) -> Act | None:
         if request.path == "/_aliases" and request.method == "POST":
             awake.move_alias(case.corpus, None, one)
             awake.move_alias(case.corpus, one, two)
         return None
 
-    with misbehaving_proxy(case.url, others_release_meanwhile) as url, pytest.raises(AliasMoved, match=two):
+    with faulty_opensearch(case.url, others_release_meanwhile) as url, pytest.raises(AliasMoved, match=two):
         case.target(url=url).move_alias(case.corpus, None, one)
     assert awake.live(case.corpus) == two
 
@@ -72,10 +73,10 @@ def test_a_swap_whose_answer_is_lost_is_read_back(case: Case, released: bool) ->
     if released:
         case.target().move_alias(case.corpus, None, two)
 
-    def lose_the_answer(request: Request) -> Answer | None:
-        return Answer(None) if request.path == "/_aliases" else None
+    def lose_the_answer(request: Request) -> Act | None:
+        return Forward(then="lose") if request.path == "/_aliases" else None
 
-    with misbehaving_proxy(case.url, lose_the_answer) as url:
+    with faulty_opensearch(case.url, lose_the_answer) as url:
         case.target(url=url).move_alias(case.corpus, two if released else None, one)
     assert case.target().live(case.corpus) == one
 

@@ -14,18 +14,9 @@ from hypothesis import strategies as st
 
 from pipelines.errors import TargetError
 from pipelines.targets.opensearch_bulk import Line, index_lines, pack
+from tests.fixtures.faulty_opensearch import Act, Answer, Forward, Request, error_of, faulty_opensearch
 from tests.fixtures.opensearch import delete_indices
-from tests.targets.opensearch_case import (
-    Answer,
-    Case,
-    Request,
-    chunk,
-    chunks,
-    error_of,
-    misbehaving_proxy,
-    table,
-    vectors,
-)
+from tests.targets.opensearch_case import Case, chunk, chunks, table, vectors
 
 ALL = {each.id for each in chunks(0, 30)}
 
@@ -119,24 +110,26 @@ class TestFailures:
             case.target().load(case.name, batches())
 
     @pytest.mark.parametrize(
-        "answer",
+        "act",
         [
             Answer(429, error_of("rejected_execution_exception")),
             Answer(429, error_of("circuit_breaking_exception")),
             Answer(503, error_of("cluster_manager_not_discovered_exception")),
-            Answer(502, "<html>bad gateway</html>"),
+            Answer(502, b"<html>bad gateway</html>"),
             Answer(200, {"items": []}),
-            Answer(None),
+            Forward(then="lose"),
+            Forward(then="truncate"),
+            Forward(then="garble"),
         ],
-        ids=lambda answer: f"{answer.status}",
+        ids=lambda act: f"{getattr(act, 'status', 'lost')}",
     )
-    def test_what_passes_by_itself_is_waited_for(self, case: Case, answer: Answer) -> None:
+    def test_what_passes_by_itself_is_waited_for(self, case: Case, act: Act) -> None:
         tries = count()
 
-        def rule(request: Request) -> Answer | None:
-            return answer if request.path.startswith(f"/{case.name}/_bulk") and next(tries) < 2 else None
+        def rule(request: Request) -> Act | None:
+            return act if request.path.startswith(f"/{case.name}/_bulk") and next(tries) < 2 else None
 
-        with misbehaving_proxy(case.url, rule) as url:
+        with faulty_opensearch(case.url, rule) as url:
             loaded = case.target(url=url).load(case.name, [table(chunks(0, 30))])
         assert next(tries) > 2
         assert (loaded.rows, loaded.dead, case.ids()) == (30, (), ALL)
@@ -144,7 +137,7 @@ class TestFailures:
     def test_items_that_found_the_queue_full_are_sent_again_alone(self, case: Case) -> None:
         bodies = []
 
-        def rule(request: Request) -> Answer | None:
+        def rule(request: Request) -> Act | None:
             if "/_bulk" not in request.path:
                 return None
             bodies.append(request.body)
@@ -155,7 +148,7 @@ class TestFailures:
             return Answer(200, {"items": [{"index": {"_id": each, "status": 429, "error": full} if i == 4
                                            else {"_id": each, "status": 201}} for i, each in enumerate(ids)]})  # fmt: skip
 
-        with misbehaving_proxy(case.url, rule) as url:
+        with faulty_opensearch(case.url, rule) as url:
             case.target(url=url).load(case.name, [table(chunks(0, 30))])
         assert [len(body.splitlines()) // 2 for body in bodies] == [30, 1]
         assert case.ids() == {chunk(4).id}
@@ -163,7 +156,7 @@ class TestFailures:
     def test_bodies_shrink_until_the_limit_of_the_way_there_lets_them_through(self, case: Case) -> None:
         taken = []
 
-        def rule(request: Request) -> Answer | None:
+        def rule(request: Request) -> Act | None:
             if "/_bulk" not in request.path:
                 return None
             if len(request.body) > 4_000:
@@ -171,7 +164,7 @@ class TestFailures:
             taken.append(len(request.body))
             return None
 
-        with misbehaving_proxy(case.url, rule) as url:
+        with faulty_opensearch(case.url, rule) as url:
             loaded = case.target(url=url).load(case.name, [table(chunks(0, 30))])
         assert len(taken) > 2
         assert (loaded.rows, case.ids()) == (30, ALL)
@@ -179,20 +172,20 @@ class TestFailures:
     def test_a_document_over_that_limit_is_refused_alone(self, case: Case) -> None:
         rows = [chunk(n, text="long " * 2000) if n == 5 else chunk(n) for n in range(30)]
 
-        def rule(request: Request) -> Answer | None:
+        def rule(request: Request) -> Act | None:
             return Answer(413) if len(request.body) > 8_000 else None
 
-        with misbehaving_proxy(case.url, rule) as url:
+        with faulty_opensearch(case.url, rule) as url:
             loaded = case.target(url=url).load(case.name, [table(rows)])
         assert [(dead.id, dead.cause) for dead in loaded.dead] == [(rows[5].id, "http_413")]
         assert case.ids() == {row.id for row in rows} - {rows[5].id}
 
     def test_the_deadline_ends_it_naming_cause_and_next_command(self, case: Case) -> None:
-        def rule(request: Request) -> Answer | None:
+        def rule(request: Request) -> Act | None:
             return Answer(429, error_of("rejected_execution_exception")) if "/_bulk" in request.path else None
 
         with (
-            misbehaving_proxy(case.url, rule) as url,
+            faulty_opensearch(case.url, rule) as url,
             pytest.raises(
                 TargetError, match=rf"{url}.*for 1 s.*rejected_execution_exception.*`backhaul load CONF` to resume"
             ),
@@ -201,11 +194,11 @@ class TestFailures:
 
     @pytest.mark.parametrize("status", [401, 403])
     def test_denied_access_stops_at_once(self, case: Case, status: int) -> None:
-        def rule(request: Request) -> Answer | None:
+        def rule(request: Request) -> Act | None:
             return Answer(status, {"message": "no permissions"}) if "/_bulk" in request.path else None
 
         with (
-            misbehaving_proxy(case.url, rule) as url,
+            faulty_opensearch(case.url, rule) as url,
             pytest.raises(TargetError, match=r"no permissions.*OPENSEARCH_USERNAME"),
         ):
             case.target(url=url, deadline_s=300).load(case.name, [table(chunks(0, 30))])

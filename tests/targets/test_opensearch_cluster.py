@@ -11,7 +11,8 @@ from pipelines.errors import SettingsError, TargetError
 from pipelines.targets.opensearch_cluster import Cluster
 from pipelines.targets.opensearch_failures import Failure, Verdict, classify, failure_of
 from pipelines.targets.target import IndexSettings
-from tests.targets.opensearch_case import Answer, Case, Request, misbehaving_proxy
+from tests.fixtures.faulty_opensearch import Answer, Request, faulty_opensearch
+from tests.targets.opensearch_case import Case
 
 
 def settings(url: str | None, **changes: object) -> IndexSettings:
@@ -57,7 +58,7 @@ def test_the_password_is_sent_and_never_logged(
 
     with (
         caplog.at_level(logging.DEBUG),
-        misbehaving_proxy("http://127.0.0.1:1", rule) as url,
+        faulty_opensearch("http://127.0.0.1:1", rule) as url,
         pytest.raises(TargetError, match=r"401.*wrong password.*check OPENSEARCH_USERNAME") as raised,
     ):
         Cluster(settings(url)).call("GET", "/")
@@ -77,7 +78,7 @@ def test_requests_are_signed_for_region_and_service(monkeypatch: pytest.MonkeyPa
         sent.append(request.headers["Authorization"])
         return Answer(200, {})
 
-    with misbehaving_proxy("http://127.0.0.1:1", rule) as url:
+    with faulty_opensearch("http://127.0.0.1:1", rule) as url:
         Cluster(settings(url, region="eu-west-1", service=service)).call("GET", "/")
     assert sent[0].startswith("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/")
     assert f"/eu-west-1/{service}/aws4_request" in sent[0]
@@ -87,7 +88,7 @@ def test_an_answer_that_is_not_json_says_so() -> None:
     def rule(request: Request) -> Answer:
         return Answer(404, "no such page")
 
-    with misbehaving_proxy("http://127.0.0.1:1", rule) as url, pytest.raises(TargetError, match=r"404.*no such page"):
+    with faulty_opensearch("http://127.0.0.1:1", rule) as url, pytest.raises(TargetError, match=r"404.*no such page"):
         Cluster(settings(url)).call("GET", "/")
 
 

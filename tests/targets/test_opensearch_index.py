@@ -11,18 +11,9 @@ import pytest
 
 from pipelines.document import row_digest
 from pipelines.errors import NewerFormat, SettingsError, SpaceMismatch, TargetError
+from tests.fixtures.faulty_opensearch import Act, Forward, Request, faulty_opensearch
 from tests.fixtures.opensearch import delete_indices
-from tests.targets.opensearch_case import (
-    DIMENSIONS,
-    SPACE,
-    Answer,
-    Case,
-    Request,
-    chunk,
-    chunks,
-    misbehaving_proxy,
-    table,
-)
+from tests.targets.opensearch_case import DIMENSIONS, SPACE, Case, chunk, chunks, table
 
 SCALARS = [2**53 + 1, -(2**63), 1.0, -0.0, 1e22, 5e-324, 0.1, True, None, "", "x" * 40_000, "\x00\u2028\U0001f682"]
 
@@ -93,12 +84,12 @@ class TestLoadProfile:
         case.create()
         asked = []
 
-        def rule(request: Request) -> Answer | None:
+        def rule(request: Request) -> Act | None:
             if "_forcemerge" in request.path:
                 asked.append(request)
-            return Answer(None) if "_forcemerge" in request.path and len(asked) == 1 else None
+            return Forward(then="lose") if "_forcemerge" in request.path and len(asked) == 1 else None
 
-        with misbehaving_proxy(case.url, rule) as url:
+        with faulty_opensearch(case.url, rule) as url:
             case.target(url=url).finish_load(case.name)
         assert len(asked) == 2
 
