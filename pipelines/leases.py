@@ -142,6 +142,7 @@ class Leases:
             mine = self._next(before)
             if self._create(partition_id, mine):
                 self._seen.pop(partition_id, None)
+                mine = self._recounted(partition_id, mine, before)
                 return Lease(self, partition_id, mine, self._machine.new_lock())
             before = self.newest(partition_id)
         raise LeaseHeld(f"partition {partition_id[:12]} is taken by others again and again", retry_after_s=1.0)
@@ -185,6 +186,20 @@ class Leases:
         deaths = in_a_row + died
         lost = before.interruptions + (died or before.ended == "interrupted")
         return replace(mine, number=before.number + 1, deaths=deaths, interruptions=lost)
+
+    def _recounted(self, partition_id: str, mine: Epoch, before: Epoch | None) -> Epoch:
+        """Its holder may have finished something between our look and our taking it: then those who died before did not
+        die in a row."""
+        if before is None or not before.deaths or before.progressed:
+            return mine
+        try:
+            now = self.read(partition_id, before.number)
+            if now is not None and now.progressed:
+                mine = replace(mine, deaths=self._next(now).deaths)
+                self.write(partition_id, mine)
+        except StoreError as error:
+            log.warning("lease of partition %s may count a death too many: %s", partition_id[:12], error)
+        return mine
 
     def _held_for_s(self, partition_id: str, epoch: Epoch) -> float:
         """Seconds until the epoch can be taken over, 0 when it can be now.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipelines.errors import LeaseHeld
-from pipelines.leases import Leases, LeaseSettings, newest_epochs
+from pipelines.leases import Epoch, Leases, LeaseSettings, newest_epochs
 from pipelines.owner import Machine, Owner, is_dead, this_owner
 from pipelines.store import ObjectStore, open_store
 
@@ -260,6 +260,25 @@ def test_an_end_without_progress_neither_adds_to_the_row_nor_ends_it(places: Pla
     places.of("a").take("p")
     places.of("a").take("p").end(how)  # type: ignore[arg-type]
     assert places.of("a").take("p").epoch.deaths == 1
+
+
+def test_progress_between_the_look_and_the_taking_over_counts(places: Places) -> None:
+    for invocation in ("a", "b"):
+        places.of(invocation).take("p")
+        places.clock.now += 200
+    holder, taker = places.of("c").take("p"), places.of("d")
+    places.clock.now += 200
+    create = taker._create
+
+    def late(partition_id: str, epoch: Epoch) -> bool:
+        if epoch.number == 4:
+            holder.progress()
+        return create(partition_id, epoch)
+
+    taker._create = late  # type: ignore[method-assign]
+    lease = taker.take("p")
+    assert (holder.epoch.deaths, lease.epoch.deaths) == (2, 1)
+    assert taker.newest("p") == lease.epoch
 
 
 def test_progress_is_written_at_once_after_a_death_and_else_with_the_next_renewal(places: Places) -> None:
