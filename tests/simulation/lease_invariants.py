@@ -36,6 +36,7 @@ class Holder:
     interruptions: int
     computed: int = 0
     progressed: bool = False  # it heard that its progress is written
+    said_progress: bool = False  # it is written, whether it heard so or not
     robbed_s: float = math.inf  # when it read that another has taken over
 
 
@@ -141,6 +142,12 @@ class LeaseInvariants:
             raise self._violation("another's epoch", f"{process} wrote epoch {number}, which {holder.process} holds")
         if epoch["progressed"] and not holder.computed:
             raise self._violation("progress that was none", f"{process} says so of epoch {number}")
+        if epoch["deaths"] != before["deaths"]:
+            earlier = next(one for one in reversed(case.holders) if one.number < number)
+            if not (epoch["deaths"] <= 1 and earlier.said_progress):
+                raise self._violation("deaths forgotten", f"{process} says {epoch['deaths']} in epoch {number}")
+            holder.deaths = min(holder.deaths, epoch["deaths"])
+        holder.said_progress = holder.said_progress or epoch["progressed"]
 
     # What processes tell of themselves.
 
