@@ -5,13 +5,16 @@ Nothing in a receipt differs between attempts; what does goes to ``attempts/``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pipelines.digest import FORMAT, canonical_json, check_format, parse_json
 from pipelines.errors import NotFound, StoreError
 from pipelines.pages import hex_cuts
 from pipelines.store import Created, Store
+
+_READERS = 16
 
 
 class Receipts:
@@ -35,6 +38,12 @@ class Receipts:
         )
         check_format(receipt.get("format"), f"{self._store.uri}/{key}")
         return receipt
+
+    def read(self, partition_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Those of them that are there, by partition id in the order given; several are read at a time."""
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = pool.map(self.find, partition_ids)
+            return {one: receipt for one, receipt in zip(partition_ids, found, strict=True) if receipt}
 
     def committed(self) -> set[str]:
         """Partition ids that have a receipt."""

@@ -96,6 +96,18 @@ def test_a_load_interrupted_between_parts_goes_on_and_ends_exact(run: Run) -> No
     must_pass(verification)
 
 
+def test_rows_that_were_lost_during_the_load_are_noticed_before_it_is_finished(run: Run) -> None:
+    generation, partition = run.create(), run.plan.partitions[0]
+    run.work(generation)(partition)
+    run.session.target.delete(generation.name, _ids(run, generation, partition.id)[:2])
+    for _ in range(2):
+        with pytest.raises(
+            TargetError, match=rf"holds 28 rows of partition {partition.id[:12]}, of which 30 were loaded.*drop"
+        ):
+            run.load()
+    assert run.finished(generation) == 0
+
+
 def test_a_partition_whose_rows_are_all_there_is_not_sent_again(run: Run) -> None:
     generation = run.load()
     partition = run.plan.partitions[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from jobs.engines.engine import Beat
@@ -16,8 +15,6 @@ from pipelines.errors import LeaseHeld
 from pipelines.manifest import Manifest, commit_manifest, read_manifest
 from pipelines.plan.plan import Plan
 from pipelines.receipts import Receipts, embed_receipts
-
-_READERS = 16
 
 
 def embed_corpus(session: Session, *, replan: bool = False) -> dict[str, Any]:
@@ -106,6 +103,4 @@ def read_receipts(session: Session, plan: Plan) -> Mapping[str, dict[str, Any]]:
     """Every committed embed receipt of the run, by partition id."""
     receipts = embed_receipts(session.store, plan.run_id)
     committed = receipts.committed()
-    ids = [one for one in plan.partitions.ids if one in committed]
-    with ThreadPoolExecutor(_READERS) as pool:
-        return {i: receipt for i, receipt in zip(ids, pool.map(receipts.find, ids), strict=True) if receipt}
+    return receipts.read([one for one in plan.partitions.ids if one in committed])

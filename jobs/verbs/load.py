@@ -8,7 +8,7 @@ from typing import Any
 
 from jobs.session import Session
 from jobs.verbs.embed import unfinished
-from pipelines.errors import GateRefused, LeaseHeld
+from pipelines.errors import GateRefused, LeaseHeld, TargetError
 from pipelines.load import LoadTask, LoadWork, loads_finished, mark_finished, must_read_manifest
 from pipelines.manifest import Manifest
 from pipelines.plan.partitions import Partitions
@@ -95,6 +95,7 @@ def _finish(session: Session, receipts: Receipts, generation: Generation, before
             with session.alone(generation.meta.run_id, f"finish-{generation.name}-{generation.uuid}"):
                 if again or loads_finished(session.store, receipts) == before:
                     session.target.finish_load(generation.name)
+                    _must_hold(session, receipts, generation)
                     mark_finished(session.store, receipts)
                 return True
         except LeaseHeld as held:
@@ -102,6 +103,18 @@ def _finish(session: Session, receipts: Receipts, generation: Generation, before
                 return False
             session.say(f"load: another process finishes {generation.name}; waiting for it")
             time.sleep(held.retry_after_s)
+
+
+def _must_hold(session: Session, receipts: Receipts, generation: Generation) -> None:
+    """Raises TargetError naming a partition of which the index holds fewer or more rows than its receipt says."""
+    stored = session.target.partitions(generation.name)
+    for partition_id, receipt in receipts.read(sorted(receipts.committed())).items():
+        if receipt["rows"] != stored.get(partition_id, 0):
+            raise TargetError(
+                f"{generation.name} holds {stored.get(partition_id, 0)} rows of partition {partition_id[:12]}, of which "
+                f"{receipt['rows']} were loaded: it has lost some since, or somebody else writes to it. `backhaul drop CONF "
+                f"--generation {generation.name}`, then `backhaul load CONF` loads it anew from its parts"
+            )
 
 
 def load_task(session: Session, generation: Generation) -> LoadTask:
@@ -113,9 +126,8 @@ def load_task(session: Session, generation: Generation) -> LoadTask:
 def dead_letter_counts(receipts: Receipts) -> Counter[str]:
     """Rows that the index refused for good, by cause."""
     counts: Counter[str] = Counter()
-    for partition_id in receipts.committed():
-        if receipt := receipts.find(partition_id):
-            counts.update(receipt["rejects"]["counts"])
+    for receipt in receipts.read(sorted(receipts.committed())).values():
+        counts.update(receipt["rejects"]["counts"])
     return counts
 
 

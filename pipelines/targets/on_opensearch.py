@@ -75,7 +75,6 @@ class OpenSearchTarget:
                 yield from index_lines(table, writer.refuse)
 
         writer.write(lines())
-        self._indices.refresh(name)
         # A bulk into an index that is gone creates it anew, without our mapping.
         if self._indices.check(name) != before:
             raise self._cluster.error(
@@ -85,6 +84,7 @@ class OpenSearchTarget:
 
     def finish_load(self, name: str) -> None:
         self._indices.check(name)
+        self._indices.refresh(name)
         self._indices.merge(name)
         self._indices.restore_profile(name)
         self._indices.refresh(name)

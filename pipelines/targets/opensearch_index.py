@@ -12,7 +12,7 @@ from typing import Any
 from pipelines.errors import SettingsError
 from pipelines.targets.opensearch_cluster import Cluster, segment
 from pipelines.targets.opensearch_failures import Refused, may_pass
-from pipelines.targets.opensearch_mapping import index_body, meta_of, must_have_meta, must_have_shape
+from pipelines.targets.opensearch_mapping import LOADING, index_body, meta_of, must_have_meta, must_have_shape
 from pipelines.targets.target import Generation, IndexSettings, Meta
 
 _MERGE_DEADLINE_S = 6 * 3600.0
@@ -80,7 +80,7 @@ class Indices:
                 raise
 
     def set_load_profile(self, name: str) -> None:
-        self._put_settings(name, {"refresh_interval": "-1", "number_of_replicas": 0})
+        self._put_settings(name, LOADING)
 
     def restore_profile(self, name: str) -> None:
         # null: the cluster's own default

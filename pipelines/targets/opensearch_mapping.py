@@ -18,6 +18,10 @@ SPACE_TYPE = "cosinesimil"
 _INDEXED_CHARACTERS = 8191  # a term holds 32,766 bytes at most; UTF-8 needs up to four per character
 
 
+# A refresh, a replica: each builds graphs that are built again later. Restored when the load is finished.
+LOADING: dict[str, Any] = {"refresh_interval": "-1", "number_of_replicas": 0}
+
+
 def first_release_alias(name: str) -> str:
     """A token that a generation is made with; a first release takes it, so it happens at most once."""
     return f"{name}.unreleased"
@@ -29,7 +33,7 @@ def index_body(settings: IndexSettings, name: str, meta: Meta, dimensions: int) 
         "settings": {"index": {
             "knn": True,
             "number_of_shards": settings.shards,
-            "number_of_replicas": settings.replicas,
+            **LOADING,
         }},
         "mappings": {
             "dynamic": "strict",

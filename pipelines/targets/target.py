@@ -138,13 +138,14 @@ class IndexTarget(Protocol):
         """Set the load profile (refresh off, replicas 0). Safe to repeat."""
 
     def load(self, name: str, batches: Iterable[pa.Table]) -> Loaded:
-        """Write rows under their chunk id. Repeating it is harmless. Durable and visible to ``count`` on return.
+        """Write rows under their chunk id. Repeating it is harmless. Durable on return; seen by readers, ``count`` too,
+        when the load is finished.
 
         Raises TargetError at once for what no retry mends, at the deadline for what did not mend.
         """
 
     def finish_load(self, name: str) -> None:
-        """Build indices, merge, restore refresh and replicas, warm. Safe to repeat."""
+        """Show what was written, build indices, merge, restore refresh and replicas, warm. Safe to repeat."""
 
     def count(self, name: str, partition: str | None = None) -> int: ...
 

@@ -212,11 +212,15 @@ class TestLoad:
         result = target.load(generation.name, batches())
         assert (result.rows, result.dead) == (ROWS, ())
 
-    def test_loaded_rows_are_counted_before_the_load_is_finished(self, opener: Opener, generation: Generation) -> None:
+    def test_what_was_loaded_is_there_when_another_finishes_the_load(
+        self, opener: Opener, generation: Generation
+    ) -> None:
         writer = opener()
         writer.begin_load(generation.name)
         writer.load(generation.name, [batch([0, 3, 6])])
-        assert opener().count(generation.name) == 3
+        finisher = opener()
+        finisher.finish_load(generation.name)
+        assert finisher.count(generation.name) == 3
 
     def test_loading_twice_changes_nothing(self, target: IndexTarget, loaded: str) -> None:
         before = [scanned(target, loaded, partition_of(first))[0] for first in range(3)]

@@ -73,6 +73,8 @@ class Case:
         return self.target().create(name or self.name, self.meta, DIMENSIONS)
 
     def ids(self) -> set[str]:
+        """Of the rows that were loaded, though the load is not finished."""
+        self.send("POST", f"/{self.name}/_refresh")
         return {row["id"] for page in self.target().scan(self.name, "p") for row in page.rows}
 
     def send(self, method: str, path: str, body: Any = None) -> Any:
