@@ -56,7 +56,8 @@ def load_run(session: Session, plan: Plan, manifest: Manifest, *, only: set[str]
                     f"first children do; child {session.child.index} of {session.child.of} leaves")  # fmt: skip
         return None
     meta = Meta(settings.corpus, plan.run_id, manifest.space, settings.source.fields.metadata)
-    generation = target.create(session.generation_name(plan.run_id), meta, plan.space.dimensions)
+    name = session.generation_name(plan.run_id)
+    generation = target.create(name, meta, plan.space.dimensions, rows=manifest.rows)
     receipts = load_receipts(session.store, plan.run_id, generation.name, generation.uuid)
     finished, pending = loads_finished(session.store, receipts), plan.partitions.pending(receipts.committed(), only)
     if finished and not pending:

@@ -62,7 +62,7 @@ class LanceTarget:
         self._connection = Connection(uri, storage)
         self._log = log
 
-    def create(self, name: str, meta: Meta, dimensions: int) -> Generation:
+    def create(self, name: str, meta: Meta, dimensions: int, *, rows: int = 0) -> Generation:
         if self._find(name) is None:
             self._remove(name)  # what a kill left of a drop
             schema = table_schema(meta, dimensions, self._settings, uuid.uuid4().hex)

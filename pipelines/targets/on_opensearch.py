@@ -47,8 +47,8 @@ class OpenSearchTarget:
         self._indices = Indices(self._cluster, settings)
         self._aliases = Aliases(self._cluster, self.id, log)
 
-    def create(self, name: str, meta: Meta, dimensions: int) -> Generation:
-        return self._indices.create(name, meta, dimensions)
+    def create(self, name: str, meta: Meta, dimensions: int, *, rows: int = 0) -> Generation:
+        return self._indices.create(name, meta, dimensions, rows)
 
     def find(self, name: str) -> Generation | None:
         return self._indices.find(name)

@@ -12,7 +12,14 @@ from typing import Any
 from pipelines.errors import SettingsError
 from pipelines.targets.opensearch_cluster import Cluster, segment
 from pipelines.targets.opensearch_failures import Refused, may_pass
-from pipelines.targets.opensearch_mapping import LOADING, index_body, meta_of, must_have_meta, must_have_shape
+from pipelines.targets.opensearch_mapping import (
+    LOADING,
+    index_body,
+    meta_of,
+    must_have_meta,
+    must_have_shape,
+    shards_for,
+)
 from pipelines.targets.target import Generation, IndexSettings, Meta
 
 _MERGE_DEADLINE_S = 6 * 3600.0
@@ -27,9 +34,10 @@ class Indices:
         self._cluster = cluster
         self._settings = settings
 
-    def create(self, name: str, meta: Meta, dimensions: int) -> Generation:
+    def create(self, name: str, meta: Meta, dimensions: int, rows: int) -> Generation:
         """Made by one call, which is atomic; one that is there already must be what was asked for."""
-        body = index_body(self._settings, name, meta, dimensions)
+        shards = self._settings.shards or shards_for(rows, dimensions, self._processors())
+        body = index_body(self._settings, name, meta, dimensions, shards)
         try:
             self._cluster.call("PUT", path_of(name), body)
         except Refused as error:
@@ -37,9 +45,24 @@ class Indices:
                 raise
         index, what = self._must_find(name), self._what(name)
         must_have_meta(meta_of(index["mappings"], what), meta, what)
-        must_have_shape(index, body, what)
+        self._must_have_shape(name, index, meta, dimensions)
         self.wait_for_primaries(name)
         return self._generation(name, index, meta)
+
+    def _must_have_shape(self, name: str, index: dict[str, Any], meta: Meta, dimensions: int) -> None:
+        wanted = index_body(self._settings, name, meta, dimensions, self._settings.shards)
+        must_have_shape(index, wanted, self._what(name))
+
+    def _processors(self) -> int:
+        """Of all data nodes; 1 where the cluster does not tell."""
+        params = {"filter_path": "nodes.*.roles,nodes.*.os.allocated_processors"}
+        try:
+            nodes = self._cluster.call("GET", "/_nodes/os", params=params).get("nodes", {}).values()
+        except Refused as error:
+            if may_pass(error.failure):
+                raise
+            return 1
+        return sum(node["os"].get("allocated_processors", 1) for node in nodes if "data" in node["roles"]) or 1
 
     def find(self, name: str) -> Generation | None:
         """None when there is no such index, or Backhaul did not make it."""
@@ -51,7 +74,7 @@ class Indices:
         """The uuid of a generation whose mapping is still the one of the settings."""
         index = self._must_find(name)
         meta = self._must_be_ours(name, index)
-        must_have_shape(index, index_body(self._settings, name, meta, dimensions_of(meta)), self._what(name))
+        self._must_have_shape(name, index, meta, dimensions_of(meta))
         return _uuid(index)
 
     def meta_of(self, name: str) -> Meta:

@@ -24,7 +24,9 @@ class IndexSettings(BaseModel):
     )
     url: str | None = Field(None, description="OpenSearch: https://host:port; LanceDB: a uri, default <root>/lancedb")
     analyzer: str = Field("english", description="language analyser of title and text")
-    shards: int = Field(1, ge=1, description="primary shards (OpenSearch)")
+    shards: int | None = Field(
+        None, ge=1, description="primary shards (OpenSearch); null: by the rows and the processors of the data nodes"
+    )
     replicas: int = Field(1, ge=0, description="replicas after the load (OpenSearch)")
     m: int = Field(16, ge=2, description="HNSW: links per node")
     ef_construction: int = Field(128, ge=8, description="HNSW: candidates while building")
@@ -125,9 +127,10 @@ class IndexTarget(Protocol):
     max_writers: int | None  # None: as many as the engine has
     exact_vectors: bool  # True when vectors come back bit for bit
 
-    def create(self, name: str, meta: Meta, dimensions: int) -> Generation:
+    def create(self, name: str, meta: Meta, dimensions: int, *, rows: int = 0) -> Generation:
         """Make the generation, or return the one of this name after checking that its meta and mapping are
-        equal. A half-made one (killed in the middle) is completed."""
+        equal. A half-made one (killed in the middle) is completed. ``rows`` are expected, and decide no more than
+        how it is laid out."""
 
     def find(self, name: str) -> Generation | None: ...
 

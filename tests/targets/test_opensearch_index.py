@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.document import row_digest
 from pipelines.errors import NewerFormat, SettingsError, SpaceMismatch, TargetError
+from pipelines.targets.opensearch_mapping import shards_for
 from tests.fixtures.faulty_opensearch import Act, Forward, Request, faulty_opensearch
 from tests.fixtures.opensearch import delete_indices
 from tests.targets.opensearch_case import DIMENSIONS, SPACE, Case, chunk, chunks, table
@@ -144,3 +145,21 @@ class TestShape:
     def test_a_name_that_is_a_pattern_or_no_name_is_refused(self, case: Case, name: str) -> None:
         with pytest.raises(SettingsError, match="cannot be the name"):
             case.target().drop(name)
+
+
+class TestShards:
+    @pytest.mark.parametrize(("rows", "processors", "shards"), [
+        (0, 8, 1), (9_999, 8, 1), (10_000, 8, 2), (30_000, 2, 4), (10**6, 2, 4), (10**6, 64, 16), (10**9, 2, 158)])  # fmt: skip
+    def test_as_many_as_keep_the_processors_busy_and_as_the_size_asks(
+        self, rows: int, processors: int, shards: int
+    ) -> None:
+        assert shards_for(rows, 384, processors) == shards
+
+    def test_many_rows_are_laid_out_over_the_processors_and_made_again_are_taken_as_they_are(self, case: Case) -> None:
+        target = case.target()
+        made = target.create(case.name, case.meta, DIMENSIONS, rows=20_000)
+        settings = case.send("GET", f"/{case.name}/_settings")[case.name]["settings"]["index"]
+        assert 1 < int(settings["number_of_shards"]) <= 4
+        assert target.create(case.name, case.meta, DIMENSIONS, rows=10) == made
+        target.begin_load(case.name)
+        target.finish_load(case.name)
