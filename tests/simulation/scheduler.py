@@ -105,6 +105,9 @@ class _Lock:
         self._held = False
 
 
+_TICK_S = 1e-6  # time goes on, however short a sleep: a smaller step would be lost in a float
+
+
 class Scheduler:
     """Runs what is due, one after the other. ``say`` tells who does what, for a trace."""
 
@@ -141,7 +144,8 @@ class Scheduler:
     def sleep(self, process: Process, seconds: float) -> None:
         """The running thread of ``process`` goes on after so long, unless the process is dead by then."""
         if process.died_s is None and self._violation is None:
-            heappush(self._due, (self.now + seconds, next(self._numbers), process, getcurrent().switch))
+            due_s = self.now + max(seconds, _TICK_S)
+            heappush(self._due, (due_s, next(self._numbers), process, getcurrent().switch))
             self._hub.switch()
         if process.died_s is not None or self._violation is not None:
             raise Killed
