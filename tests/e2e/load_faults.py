@@ -12,6 +12,8 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -77,15 +79,21 @@ def prepared(folder: Path, *, documents: int, dimensions: int = 16) -> Path:
     return conf
 
 
+def load_each(conf: Path, node: str, seeds: Iterable[int], share: float = 0.3, at_once: int = 3) -> Iterator[Result]:
+    """Most of a load through faults is waiting, so several go on at a time."""
+    with ThreadPoolExecutor(at_once) as pool:
+        yield from pool.map(lambda seed: load_through(conf, node, seed, share), seeds)
+
+
 def load_through(conf: Path, node: str, seed: int, share: float) -> Result:
     """Load into a new index by way of the proxy, then compare it with the manifest by way of none."""
-    faults = SeededFaults(seed, share)
+    faults, own = SeededFaults(seed, share), f"index.ef_construction={64 + seed}"  # makes a generation of its own
     began = time.monotonic()
     with faulty_opensearch(node, faults) as url:
-        outcome = backhaul("load", conf, "--set", f"index.url={url}", timeout_s=900)
+        outcome = backhaul("load", conf, "--set", f"index.url={url}", "--set", own, timeout_s=900)
     seconds = time.monotonic() - began
     assert outcome.code == 0, f"seed {seed}: {outcome.err}"
-    session = Session(load_settings(conf, [f"index.url={node}"]), quiet=True)
+    session = Session(load_settings(conf, [f"index.url={node}", own]), quiet=True)
     try:
         return _compare(session, seed, round(seconds, 1), dict(faults.met))
     finally:
@@ -149,8 +157,7 @@ def main() -> int:
         with running_node() as node:
             conf = prepared(folder, documents=arguments.documents)
             exact = True
-            for seed in range(arguments.seeds[0], arguments.seeds[1] + 1):
-                result = load_through(conf, node.url, seed, arguments.share)
+            for result in load_each(conf, node.url, range(arguments.seeds[0], arguments.seeds[1] + 1), arguments.share):
                 print(orjson.dumps(asdict(result)).decode(), flush=True)
                 exact = exact and result.exact
     finally:
