@@ -171,13 +171,24 @@ def _progress(stage: str, figures: Result) -> list[str]:
     rows = f", {figures['rows']:,} rows" if figures["rows"] is not None else ""
     parts = [f"{figures[name]:,} {word}" for name, word in
              (("in_hand", "in hand"), ("failed", "failed"), ("pending", "pending")) if 0 < figures[name] < figures["total"]]  # fmt: skip
-    rest = "; " + ", ".join(parts) if parts else ", finished" if figures.get("finished") else ""
+    rest = "; " + ", ".join(parts) if parts else _end(figures)
     lines = [f"{stage:<10} {figures['done']:,} of {figures['total']:,} partitions{rows}{rest}"]
     if figures["partitions_per_minute"] and figures["done"] < figures["total"]:
         left = f"; about {_hours(figures['eta_s'] / 3600)} left" if figures["eta_s"] else ""
         pace = f"{figures['partitions_per_minute']:,.3g} partitions and {figures['rows_per_minute']:,.0f} rows a minute"
         lines.append(f"{'':<10} {pace}{left}")
     return lines
+
+
+def _end(figures: Result) -> str:
+    """Of a stage of which nothing is pending: a load leaves the index as it is best for loading until it is finished."""
+    if figures.get("finished") is None or figures["done"] < figures["total"]:
+        return ""
+    return (
+        ", finished"
+        if figures["finished"]
+        else ", not finished: set for loading, not for searching (backhaul load CONF)"
+    )
 
 
 def _in_hand(holders: list[Result]) -> list[str]:

@@ -74,6 +74,17 @@ def test_a_run_that_is_done_says_so_in_every_stage(tmp_path: Path) -> None:
     assert "a minute" not in shown  # there is nothing left to wait for
 
 
+def test_a_load_that_was_not_finished_is_said_to_be_set_for_loading(tmp_path: Path) -> None:
+    conf = write_three_partitions(tmp_path)
+    assert backhaul_here("run", conf).code == 0
+    (mark,) = (tmp_path / "root").glob("runs/*/loads/*/*/finished/*")
+    mark.unlink()
+    shown = backhaul_here("status", conf).out
+    assert "load       3 of 3 partitions, not finished: set for loading, not for searching (backhaul load " in shown
+    assert backhaul_here("load", conf).code == 0
+    assert "load       3 of 3 partitions, 180 rows, finished\n" in backhaul_here("status", conf).out
+
+
 def test_a_run_under_way_says_who_is_at_it_and_a_broken_one_what_was_interrupted(tmp_path: Path) -> None:
     conf = write_three_partitions(tmp_path, engine={"workers": 1, "grace_s": 0.2, "on_demand_after": 1})
     assert backhaul_here("plan", conf).code == 0

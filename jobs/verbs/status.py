@@ -52,7 +52,8 @@ def run_status(session: Session, plan: Plan) -> dict[str, Any]:
     stages[0].figures["rows"] = manifest.rows if manifest else None
     if index.generation:
         load = _stage(session, plan, "load", loads_of(session, plan, index.generation), now)
-        load.figures.update(rows=index.generation.rows, finished=bool(index.finished))
+        # Before its end a load's rows are not to be seen by everybody.
+        load.figures.update(rows=index.generation.rows if index.finished else None, finished=bool(index.finished))
         stages.append(load)
     figures = {stage.name: stage.figures for stage in stages}
     return {
