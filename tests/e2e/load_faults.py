@@ -38,7 +38,7 @@ POISON = {3: ({"date": "the day after tomorrow"}, "parse date field"), 7: ({"kin
 
 @dataclass(frozen=True)
 class Result:
-    """What one seed did. ``met`` counts the requests by the fault that they met."""
+    """What one seed did. ``met`` counts the bulk requests by the fault that they met."""
 
     seed: int
     rows: int
@@ -51,6 +51,7 @@ class Result:
     without_reason: int
     seconds: float
     met: dict[str, int]
+    met_by_others: dict[str, int]
 
     @property
     def exact(self) -> bool:
@@ -95,12 +96,12 @@ def load_through(conf: Path, node: str, seed: int, share: float) -> Result:
     assert outcome.code == 0, f"seed {seed}: {outcome.err}"
     session = Session(load_settings(conf, [f"index.url={node}", own]), quiet=True)
     try:
-        return _compare(session, seed, round(seconds, 1), dict(faults.met))
+        return _compare(session, seed, round(seconds, 1), faults)
     finally:
         session.target.drop(session.generation_name(session.plan().run_id))
 
 
-def _compare(session: Session, seed: int, seconds: float, met: dict[str, int]) -> Result:
+def _compare(session: Session, seed: int, seconds: float, faults: SeededFaults) -> Result:
     plan = session.plan()
     manifest = must_read_manifest(session.store, plan.run_id)
     name = session.generation_name(plan.run_id)
@@ -136,7 +137,8 @@ def _compare(session: Session, seed: int, seconds: float, met: dict[str, int]) -
         poison_missed=len(set(reasons) - set(dead)),
         without_reason=sum(why not in dead[row] for row, why in reasons.items() if row in dead),
         seconds=seconds,
-        met=met,
+        met=dict(faults.met),
+        met_by_others=dict(faults.met_by_others),
     )
 
 
