@@ -174,6 +174,8 @@ def _auth(settings: IndexSettings) -> Any:  # Any: a signer or a pair, as opense
 def _failure_of_answer(error: opensearchpy.TransportError) -> Failure:
     status = error.status_code if isinstance(error.status_code, int) else None
     if not isinstance(error.info, dict):
+        if str(error.info).lstrip().startswith("{"):  # as if it were JSON: what it said may be whole the next time
+            return Failure(status, UNREADABLE, f"the answer breaks off: {str(error.info)[:100]}")
         return failure_of(status, error.info)
     return failure_of(status, error.info.get("error") or error.info.get("message") or error.info.get("Message"))
 

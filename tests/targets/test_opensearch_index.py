@@ -12,7 +12,7 @@ import pytest
 from pipelines.document import row_digest
 from pipelines.errors import NewerFormat, SettingsError, SpaceMismatch, TargetError
 from pipelines.targets.opensearch_mapping import shards_for
-from tests.fixtures.faulty_opensearch import Act, Forward, Request, faulty_opensearch
+from tests.fixtures.faulty_opensearch import Act, Forward, Request, faulty_opensearch, in_turn
 from tests.fixtures.opensearch import delete_indices
 from tests.targets.opensearch_case import DIMENSIONS, SPACE, Case, chunk, chunks, table
 
@@ -163,3 +163,10 @@ class TestShards:
         assert target.create(case.name, case.meta, DIMENSIONS, rows=10) == made
         target.begin_load(case.name)
         target.finish_load(case.name)
+
+
+def test_a_generation_whose_making_was_answered_by_nobody_and_then_by_half_an_answer_is_made_once(case: Case) -> None:
+    rule = in_turn([Forward(then="lose"), Forward(then="garble"), Forward(then="truncate")], path=case.name)
+    with faulty_opensearch(case.url, rule) as url:
+        made = case.target(url=url).create(case.name, case.meta, DIMENSIONS)
+    assert made == case.target().find(case.name)
