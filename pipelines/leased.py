@@ -120,7 +120,7 @@ class LeasedWork:
             self.report(beat)
 
         self._work.report = report
-        self._work.stopping = lambda: self.stopping() or lease.lost
+        self._work.stopping = lambda: self.stopping() or lease.taken_over()
         self._lease = lease
         try:
             receipt: dict[str, Any] = self._work(partition)

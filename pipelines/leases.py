@@ -65,6 +65,7 @@ class Lease:
         self.epoch = epoch
         self.lost = False
         self._progressed = False
+        self._ran_out = False  # ever, by our own clock: somebody may have been about to take over when we renewed
         # Held while a write is under way: of two threads' writes the one said last must be the one that stays.
         self._writing = writing
 
@@ -77,6 +78,13 @@ class Lease:
                 self._write()
         except StoreError as error:
             log.warning("lease of partition %s was not renewed: %s", self.partition_id[:12], error)
+
+    def taken_over(self) -> bool:
+        """Whether to stop before the next part. A lease that had run out is looked at each time, not with the next renewal
+        alone: a network that was cut lets go of its holder and of who takes over in the same moment."""
+        if not self.lost and (self._ran_out or self._leases.has_run_out(self.epoch)):
+            self.renew()
+        return self.lost
 
     def progress(self) -> None:
         """Something was finished. Written at once where a holder before us died, to tell a poisonous partition
@@ -95,6 +103,7 @@ class Lease:
     def _write(self, ended: End | None = None) -> None:
         with self._writing:
             if self.epoch.ended is None:
+                self._ran_out = self._ran_out or self._leases.has_run_out(self.epoch)
                 self.epoch = self._leases.dated(replace(self.epoch, ended=ended, progressed=self._progressed))
                 self._leases.write(self.partition_id, self.epoch)
 
@@ -170,6 +179,9 @@ class Leases:
     def dated(self, epoch: Epoch) -> Epoch:
         now = self._now_ms()
         return replace(epoch, renewed_ms=now, expires_ms=now + round(self._settings.ttl_s * 1000))
+
+    def has_run_out(self, epoch: Epoch) -> bool:
+        return self._now_ms() > epoch.expires_ms
 
     def _create(self, partition_id: str, epoch: Epoch) -> bool:
         return self._store.create(self._key(partition_id, epoch.number), _spell(epoch)) is Created.WON

@@ -262,6 +262,26 @@ def test_an_end_without_progress_neither_adds_to_the_row_nor_ends_it(places: Pla
     assert places.of("a").take("p").epoch.deaths == 1
 
 
+def test_a_holder_whose_lease_had_run_out_looks_before_each_part(places: Places) -> None:
+    lease = places.of("a").take("p")
+    assert not lease.taken_over()
+    places.clock.now += SETTINGS.ttl_s + SETTINGS.max_skew_s + 1
+    assert not lease.taken_over()  # nobody came, and it is renewed
+    places.clock.now += 1
+    assert Leases._create(places.of("b"), "p", replace(lease.epoch, number=2, owner=Owner("b", "h", "n", 8, 1.0)))
+    assert lease.taken_over()
+
+
+def test_a_holder_that_renewed_in_time_asks_the_store_nothing_before_a_part(places: Places) -> None:
+    lease = places.of("a").take("p")
+    for _ in range(3):
+        places.clock.now += SETTINGS.ttl_s / 3
+        lease.renew()
+    before = places.of("b").newest("p")
+    assert not lease.taken_over()
+    assert places.of("b").newest("p") == before
+
+
 def test_progress_between_the_look_and_the_taking_over_counts(places: Places) -> None:
     for invocation in ("a", "b"):
         places.of(invocation).take("p")

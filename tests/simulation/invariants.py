@@ -169,7 +169,6 @@ class Invariants:
             if seconds > _LONG_S:  # and may have finished some short parts before it noticed
                 wasted += [f"{process} froze"] * 2
         again = sum(len(by) - 1 for case in self.leases.cases.values() for by in case.computed.values() if by)
-        again -= self.leases.unnoticed  # how long that may go on is checked where it happens
         if self._world.clocks_hold and again > 2 * len(wasted):
             raise self._violation("computed again", f"{again} parts, after {', '.join(wasted) or 'no interruption'}")
 

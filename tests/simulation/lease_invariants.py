@@ -70,7 +70,6 @@ class LeaseInvariants:
     def __init__(self, world: World, scheduler: Scheduler, objects: dict[str, bytes]) -> None:
         self.processes: dict[int, Process] = {}
         self.wasted: list[str] = []  # what may make parts be computed again: kills and the like
-        self.unnoticed = 0  # parts begun by a holder that did not know yet that another had taken over
         self.cases: dict[str, Case] = {}
         self._world = world
         self._scheduler = scheduler
@@ -171,10 +170,7 @@ class LeaseInvariants:
     def _must_not_be_lost(self, process: Process, case: Case, mine: Holder) -> None:
         """Whoever was robbed looks for it with each renewal, and having seen it begins no further part."""
         after = next((holder for holder in case.holders if holder.number == mine.number + 1), None)
-        if after is None or after.process.invocation == process.invocation:
-            return
-        self.unnoticed += 1
-        if self._world.weather.cuts:
+        if after is None or after.process.invocation == process.invocation or self._world.weather.cuts:
             return
         period_s, thawed_s = self._world.lease.ttl_s / 3, process.paused_until_s
         looked_s = max(after.taken_s, thawed_s) + period_s

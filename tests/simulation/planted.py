@@ -180,7 +180,7 @@ LEASING = [
     _bug("a part that was found is progress", LEASED,
          'if not getattr(beat, "resumed", False):', "if True:", "progress that was none"),
     _bug("who lost its lease goes on", LEASED,
-         "lambda: self.stopping() or lease.lost", "self.stopping", "went on after a loss"),
+         "lambda: self.stopping() or lease.taken_over()", "self.stopping", "went on after a loss"),
     _bug("a lease ends with success alone", LEASED,
          '    except BaseException:\n        end = "interrupted"\n        raise\n    finally:\n',
          '    except BaseException:\n        raise\n    finally:\n        if end == "done":\n    ', "not released"),
