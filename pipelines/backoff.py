@@ -15,12 +15,19 @@ class Backoff:
     """Brooker's "decorrelated jitter" (AWS Architecture Blog, 2015): each wait is drawn between the base and
     three times the last one, up to a cap. The deadline runs from the first failure since the last success."""
 
-    def __init__(self, deadline_s: float, stop: threading.Event | None = None, clock: Clock = SYSTEM) -> None:
+    def __init__(self, deadline_s: float, stop: threading.Event | None = None, clock: Clock = SYSTEM, *,
+                 cap_s: float = CAP_S) -> None:  # fmt: skip
         self.deadline_s = deadline_s
+        self._cap_s = cap_s
         self._stop = stop
         self._clock = clock
         self._sleep_s = BASE_S
         self._until: float | None = None
+
+    @property
+    def failing_s(self) -> float:
+        """Since the first failure after the last success."""
+        return self._clock.monotonic() - (self._until - self.deadline_s) if self._until else 0.0
 
     def wait(self) -> bool:
         """Sleep before the next try. False, at once, when the deadline would pass or somebody said stop."""
@@ -28,7 +35,7 @@ class Backoff:
         self._until = self._until or now + self.deadline_s
         if now + self._sleep_s > self._until or self._stopped():
             return False
-        self._sleep_s = min(CAP_S, random.uniform(BASE_S, self._sleep_s * 3))
+        self._sleep_s = min(self._cap_s, random.uniform(BASE_S, self._sleep_s * 3))
         return True
 
     def _stopped(self) -> bool:

@@ -22,6 +22,11 @@ from __future__ import annotations
 class BackhaulError(Exception):
     exit_code = 1
 
+    @property
+    def cause(self) -> str:
+        """What failures are grouped by."""
+        return type(self).__name__
+
 
 class SettingsError(BackhaulError):
     exit_code = 2
@@ -57,6 +62,14 @@ class SourceChanged(StoreError):
 
 class TargetError(BackhaulError):
     pass
+
+
+class TargetHalted(TargetError):
+    """The index as a whole refuses, or does not answer: no other partition would fare better."""
+
+    @property
+    def cause(self) -> str:
+        return TargetHalted.__name__
 
 
 class AliasMoved(TargetError):

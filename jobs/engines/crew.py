@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Generic, Protocol, TypeVar
 
@@ -67,7 +67,7 @@ class Crew(Generic[W]):
         self._workers: list[W] = []
         self._stillborn = 0  # workers that died before they were ready, since the last that was
 
-    def outcomes(self, stop: StopSignals) -> Iterator[Outcome]:
+    def outcomes(self, stop: StopSignals) -> Generator[Outcome]:
         while (self._pending or self._busy()) and not stop.requested:
             self._hand_out()
             if self._idle_too_long():
@@ -111,7 +111,7 @@ class Crew(Generic[W]):
             return False
         return time.monotonic() - self._idle_since > self._leave_after_s
 
-    def _finish_parts(self, stop: StopSignals) -> Iterator[Outcome]:
+    def _finish_parts(self, stop: StopSignals) -> Generator[Outcome]:
         """Let busy workers finish the part in hand, ``grace_s`` at most. Nothing is started or retried."""
         self._pending.clear()
         grace_s = stop.grace_s(self._settings.grace_s)
@@ -122,7 +122,7 @@ class Crew(Generic[W]):
         while self._busy() and (left_s := deadline - time.monotonic()) > 0:
             yield from self._listen(stop, timeout_s=left_s)
 
-    def _listen(self, stop: StopSignals, timeout_s: float | None) -> Iterator[Outcome]:
+    def _listen(self, stop: StopSignals, timeout_s: float | None) -> Generator[Outcome]:
         talking = self._staff.wait(self._workers, stop.wake, timeout_s)
         if stop.wake.poll():
             stop.drain()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -182,7 +182,7 @@ class WorkSpec(Generic[S]):
 
 class Engine(Protocol):
     def run(self, spec: WorkSpec[S], partitions: Sequence[Partition], *, workers: int | None = None,
-            on_beat: Callable[[Beat], None] = lambda beat: None) -> Iterator[Outcome]:  # fmt: skip
+            on_beat: Callable[[Beat], None] = lambda beat: None) -> Generator[Outcome]:  # fmt: skip
         """One outcome per partition, in the order they end. ``workers`` caps the settings' number.
 
         One failing partition does not stop the others. A worker that dies is replaced and its partition

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def run_inline(spec: WorkSpec[Any], pending: Pending, settings: EngineSettings, on_beat: Callable[[Beat], None],
-               leave_after_s: float | None) -> Iterator[Outcome]:  # fmt: skip
+               leave_after_s: float | None) -> Generator[Outcome]:  # fmt: skip
     """As ``run_here``. The second signal breaks off the part in hand."""
     ended = 0
     with StopSignals(on_second=_break_off, stop_on_rebalance=settings.stop_on_rebalance) as stop:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -31,7 +31,7 @@ class LocalEngine:
         self._settings = settings
 
     def run(self, spec: WorkSpec[S], partitions: Sequence[Partition], *, workers: int | None = None,
-            on_beat: Callable[[Beat], None] = lambda beat: None) -> Iterator[Outcome]:  # fmt: skip
+            on_beat: Callable[[Beat], None] = lambda beat: None) -> Generator[Outcome]:  # fmt: skip
         """One outcome per partition. Closing the iterator kills the workers.
 
         Raises:
@@ -42,7 +42,7 @@ class LocalEngine:
 
 def run_here(spec: WorkSpec[S], partitions: Sequence[Partition], settings: EngineSettings, workers: int | None,
              on_beat: Callable[[Beat], None], *, batches: Iterable[Sequence[Partition]] | None = None,
-             leave_after_s: float | None = None) -> Iterator[Outcome]:  # fmt: skip
+             leave_after_s: float | None = None) -> Generator[Outcome]:  # fmt: skip
     """The partitions in this order, or in that of ``batches``, on this machine. With ``leave_after_s``, those that
     others hold are left to them when there was nothing else to do for so long."""
     count = settings.workers if workers is None else min(workers, settings.workers)

@@ -11,7 +11,7 @@ import pickle
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import cached_property
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -49,7 +49,7 @@ class RayEngine:
         self._settings = settings
 
     def run(self, spec: WorkSpec[S], partitions: Sequence[Partition], *, workers: int | None = None,
-            on_beat: Callable[[Beat], None] = lambda beat: None) -> Iterator[Outcome]:  # fmt: skip
+            on_beat: Callable[[Beat], None] = lambda beat: None) -> Generator[Outcome]:  # fmt: skip
         """One outcome per partition. Closing the iterator kills the actors.
 
         Raises:

@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pyspark import SparkContext
@@ -47,7 +47,7 @@ class SparkEngine:
         self._settings = settings
 
     def run(self, spec: WorkSpec[S], partitions: Sequence[Partition], *, workers: int | None = None,
-            on_beat: Callable[[Beat], None] = lambda beat: None) -> Iterator[Outcome]:  # fmt: skip
+            on_beat: Callable[[Beat], None] = lambda beat: None) -> Generator[Outcome]:  # fmt: skip
         """One outcome per partition. Closing the iterator ends the workers, not the Spark context.
 
         An executor that is lost or decommissioned costs the parts in hand: Spark runs its slices again, where
@@ -93,7 +93,7 @@ class _Run:
         self._stopping = False
         self._killed = False
 
-    def outcomes(self, stop: StopSignals) -> Iterator[Outcome]:
+    def outcomes(self, stop: StopSignals) -> Generator[Outcome]:
         while (self._pending or self._jobs.in_flight) and not stop.requested:
             if not self._unready:
                 self._jobs.hand_out(self._pending)
@@ -118,7 +118,7 @@ class _Run:
             if isinstance(item, tuple):
                 self._hear(*item)
 
-    def _listen(self, wait_s: float | None) -> Iterator[Outcome]:
+    def _listen(self, wait_s: float | None) -> Generator[Outcome]:
         try:
             item = self._inbox.get(timeout=_LOOK_S if wait_s is None else min(wait_s, _LOOK_S))
         except queue.Empty:
@@ -138,7 +138,7 @@ class _Run:
         elif message[0] == "gone":
             self._at_work.pop(line, None)
 
-    def _take(self, report: Report) -> Iterator[Outcome]:
+    def _take(self, report: Report) -> Generator[Outcome]:
         partitions = self._jobs.reported(report)
         self._leave_to_the_faster(report)
         if not partitions:
@@ -223,7 +223,7 @@ class _Run:
         self._ended += len(failures)
         yield from failures
 
-    def _finish_parts(self, stop: StopSignals) -> Iterator[Outcome]:
+    def _finish_parts(self, stop: StopSignals) -> Generator[Outcome]:
         """Let workers finish the part in hand, ``grace_s`` at most. Nothing is begun or retried."""
         self._stopping = True
         self._pending.clear()

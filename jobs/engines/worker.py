@@ -80,9 +80,9 @@ Answer = Ready | Receipt | Fault | Stopped | InOtherHands | Beat
 
 
 def fault_of(error: BaseException) -> Fault:
-    exit_code = error.exit_code if isinstance(error, BackhaulError) else 1
-    cause = DIED if isinstance(error, WorkerDied) else type(error).__name__
-    return Fault(cause, str(error) or repr(error), exit_code)
+    if not isinstance(error, BackhaulError):
+        return Fault(type(error).__name__, str(error) or repr(error), 1)
+    return Fault(DIED if isinstance(error, WorkerDied) else error.cause, str(error), error.exit_code)
 
 
 class WorkerLoop:

@@ -14,12 +14,15 @@ import pyarrow as pa
 from pipelines.backoff import Backoff
 from pipelines.releases import ReleaseLog
 from pipelines.targets.opensearch_alias import Aliases
-from pipelines.targets.opensearch_bulk import BulkWriter, Line, delete_lines, index_lines
-from pipelines.targets.opensearch_cluster import DEADLINE_S, Cluster
+from pipelines.targets.opensearch_bulk import BulkWriter
+from pipelines.targets.opensearch_cluster import Cluster
 from pipelines.targets.opensearch_failures import may_pass
 from pipelines.targets.opensearch_index import Indices, dimensions_of, path_of
+from pipelines.targets.opensearch_lines import Line, delete_lines, index_lines
+from pipelines.targets.opensearch_pace import Gate, Pace
 from pipelines.targets.opensearch_scan import scan_partition
 from pipelines.targets.opensearch_search import failure_in, hits_of, multi_search_body
+from pipelines.targets.opensearch_watch import Watch
 from pipelines.targets.target import Generation, Hit, IndexSettings, Loaded, Meta, Query, ScannedRows
 
 SEARCH_DEADLINE_S = 10.0
@@ -28,7 +31,7 @@ _BUCKETS = 1_000
 
 
 class OpenSearchTarget:
-    """Plain or managed OpenSearch with the k-NN plugin. ``deadline_s`` bounds the wait for a cluster that fails
+    """Plain or managed OpenSearch with the k-NN plugin. ``index.deadline_s`` bounds the wait for a cluster that fails
     after it had answered; one that does not answer at first is given up in a few seconds.
 
     Raises:
@@ -39,13 +42,14 @@ class OpenSearchTarget:
     max_writers: int | None = None
     exact_vectors = True
 
-    def __init__(self, settings: IndexSettings, log: ReleaseLog, *, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, settings: IndexSettings, log: ReleaseLog) -> None:
         self._settings = settings
-        self._cluster = Cluster(settings, deadline_s=deadline_s)
+        self._cluster = Cluster(settings)
         self._about: dict[str, Any] = self._cluster.call("GET", "/")
         self.id = str(self._about.get("cluster_uuid") or self._cluster.url)
         self._indices = Indices(self._cluster, settings)
         self._aliases = Aliases(self._cluster, self.id, log)
+        self._gate, self._watch = Gate(Pace(settings.max_bulk_bytes)), Watch(self._cluster)
 
     def create(self, name: str, meta: Meta, dimensions: int, *, rows: int = 0) -> Generation:
         return self._indices.create(name, meta, dimensions, rows)
@@ -65,7 +69,7 @@ class OpenSearchTarget:
 
     def load(self, name: str, batches: Iterable[pa.Table]) -> Loaded:
         before = self._indices.check(name)
-        writer = BulkWriter(self._cluster, name, self._settings.max_bulk_bytes)
+        writer = BulkWriter(self._cluster, name, self._gate, self._watch, allowed=self._settings.max_dead_letters)
         rows = 0
 
         def lines() -> Iterator[Line]:
@@ -113,7 +117,7 @@ class OpenSearchTarget:
             after = {"after": answer["after_key"]}
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
-        writer = BulkWriter(self._cluster, name, self._settings.max_bulk_bytes)
+        writer = BulkWriter(self._cluster, name, self._gate, self._watch)
         writer.write(delete_lines(ids))
         if writer.dead:
             raise self._cluster.error(

@@ -1,4 +1,4 @@
-"""Writes rows in bulk: bodies bounded by bytes, every item inspected, failures retried, shrunk, refused or final.
+"""Writes rows in bulk: every item inspected, failures retried, shrunk, refused or final, at the pace that the index takes.
 
 Knows lines and verdicts; knows no mapping and no generation. ``index`` under a fixed id makes every repeat harmless,
 so a lost answer is simply sent again.
@@ -8,105 +8,72 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-
-import numpy as np
-import orjson
-import pyarrow as pa
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from pipelines.backoff import Backoff
-from pipelines.errors import TargetError
-from pipelines.parts import rows_of, vectors_of
+from pipelines.errors import TargetHalted
 from pipelines.targets.opensearch_cluster import Cluster
-from pipelines.targets.opensearch_failures import UNREADABLE, Failure, Refused, Verdict, advice_on, classify, failure_of
+from pipelines.targets.opensearch_failures import (
+    UNREADABLE,
+    Failure,
+    Refused,
+    Verdict,
+    advice_on,
+    classify,
+    failure_of,
+    is_overload,
+    was_answered,
+)
 from pipelines.targets.opensearch_index import path_of
-from pipelines.targets.opensearch_mapping import VECTOR
+from pipelines.targets.opensearch_lines import Line, pack
+from pipelines.targets.opensearch_pace import MOST_IN_FLIGHT, Gate, Passage, Stopped
+from pipelines.targets.opensearch_watch import Watch
 from pipelines.targets.target import DeadLetter
 
-IN_FLIGHT = 2
-MAX_ROWS = 5_000
-MOST_DEAD = 1_000  # of one load: beyond it something other than documents is wrong
-_LEAST_BYTES = 1 << 16
+MOST_DEAD = 1_000  # of one write, unless the settings allow more: something other than documents is wrong
+_ALL_OF = 20  # lines of a body, refused for one cause, are no accident of documents
+_SAY_AFTER_S = 3.0
+_LONGEST_WAIT_S = 2.0  # of one body; the gate spaces out what all of them send
 # Everything needed to inspect each item, and none of the rest: about 60 bytes an item.
 _ANSWER = "errors,items.*._id,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason"
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One action with its document, as it goes over the wire."""
-
-    id: str
-    document_id: str
-    data: bytes
-
-
-def index_lines(table: pa.Table, refuse: Callable[[DeadLetter], None]) -> Iterator[Line]:
-    """The rows of a table as ``index`` actions; orjson prints each vector from the array's own memory.
-
-    A vector with NaN or infinity goes to ``refuse``: JSON cannot spell it.
-    """
-    vectors = np.ascontiguousarray(vectors_of(table))
-    finite = np.isfinite(vectors).min(axis=1, initial=True)
-    for i, row in enumerate(rows_of(table)):
-        if not finite[i]:
-            refuse(DeadLetter(row["id"], row["document_id"], "bad_vector", "the vector holds NaN or infinity"))
-            continue
-        row[VECTOR] = vectors[i]
-        action = orjson.dumps({"index": {"_id": row["id"]}})
-        yield Line(row["id"], row["document_id"],
-                   b"%b\n%b\n" % (action, orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)))  # fmt: skip
-
-
-def delete_lines(ids: Iterable[str]) -> Iterator[Line]:
-    return (Line(each, "", orjson.dumps({"delete": {"_id": each}}) + b"\n") for each in ids)
-
-
-def pack(lines: Iterable[Line], max_bytes: Callable[[], int], max_rows: int = MAX_ROWS) -> Iterator[list[Line]]:
-    """Bodies of at most ``max_bytes`` (asked anew for each line) and ``max_rows``; a longer line goes alone."""
-    body: list[Line] = []
-    size = 0
-    for line in lines:
-        if body and (size + len(line.data) > max_bytes() or len(body) >= max_rows):
-            yield body
-            body, size = [], 0
-        body.append(line)
-        size += len(line.data)
-    if body:
-        yield body
-
-
 class BulkWriter:
-    """One write of many lines into one index."""
+    """One write of many lines into one index. ``gate`` and ``watch`` are the worker's own and outlive it; ``allowed``
+    rows may be refused for good, however alike the reasons."""
 
-    def __init__(self, cluster: Cluster, index: str, max_bytes: int) -> None:
+    def __init__(self, cluster: Cluster, index: str, gate: Gate, watch: Watch, *, allowed: int = 0) -> None:
         self._cluster = cluster
         self._index = index
-        self._max_bytes = max_bytes
+        self._gate = gate
+        self._watch = watch
         self._stop = threading.Event()
+        self._allowed = allowed
+        self._said = False
         self._dead: list[DeadLetter] = []
 
     def write(self, lines: Iterable[Line]) -> int:
         """How many lines were sent; those of them that were refused are in ``dead``.
 
         Raises:
-            TargetError: what no retry mends, what did not mend before the deadline, or too many refusals.
+            TargetHalted: what no retry mends, or what did not mend before the deadline.
+            TargetError: too many refusals.
         """
         sent = 0
-        in_flight: deque[Future[None]] = deque()
-        with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="bulk") as pool:
+        under_way: set[Future[None]] = set()
+        with ThreadPoolExecutor(MOST_IN_FLIGHT, thread_name_prefix="bulk") as pool:
             try:
-                for body in pack(lines, lambda: self._max_bytes):
-                    if len(in_flight) == IN_FLIGHT:  # bounds memory: bodies sent, and the one being built
-                        in_flight.popleft().result()
-                    in_flight.append(pool.submit(self._deliver, body))
+                for body in pack(lines, lambda: self._gate.body_bytes):
+                    while len(under_way) >= self._gate.limit:  # bounds memory: bodies sent, and the one being built
+                        under_way = _without_done(under_way)
+                    self._watch.hold_back(self._stop)
+                    under_way.add(pool.submit(self._deliver, body))
                     sent += len(body)
-                while in_flight:
-                    in_flight.popleft().result()
+                while under_way:
+                    under_way = _without_done(under_way)
             except BaseException:
                 self._stop.set()
                 raise
@@ -119,29 +86,46 @@ class BulkWriter:
     def refuse(self, letter: DeadLetter) -> None:
         """Keep a dead letter. Raises TargetError when there are too many."""
         self._dead.append(letter)
-        if len(self._dead) > MOST_DEAD:
+        if len(self._dead) > max(MOST_DEAD, self._allowed):
             raise self._cluster.error(
-                f"index {self._index} refused more than {MOST_DEAD} rows, the last for {letter.cause}: {letter.reason}; "
+                f"index {self._index} refused more than {max(MOST_DEAD, self._allowed)} rows, the last for {letter.cause}: {letter.reason}; "
                 "compare the settings with the documents, then run `backhaul load CONF` again"
             )
 
     def _deliver(self, body: list[Line]) -> None:
-        backoff = Backoff(self._cluster.deadline_s, self._stop)
-        waiting = [body]
+        """Send until every line was taken or refused for good, waiting between tries without holding a turn."""
+        backoff = Backoff(self._cluster.deadline_s, self._stop, cap_s=_LONGEST_WAIT_S)
+        waiting, tried = [body], False
         while waiting:
             lines = waiting.pop()
             try:
-                failures = self._send(lines)
-            except Refused as error:
-                waiting += self._after_refusal(lines, error, backoff)
-            else:
-                if len(failures) < len(lines):
-                    backoff.reset()
-                if failures:
-                    waiting += self._after_failures(failures, backoff)
+                with self._gate.entered(self._stop) as passage:
+                    if tried:
+                        passage.retried()
+                    again, failure = self._send(lines, passage, backoff)
+            except Stopped:
+                return
+            waiting, tried = waiting + again, True
+            if failure:
+                self._say(failure, backoff)
+                if not backoff.wait():
+                    raise self._given_up(failure, f" for {backoff.deadline_s:.0f} s")
 
-    def _send(self, lines: list[Line]) -> list[tuple[Line, Failure]]:
-        """The lines that failed, each with its failure."""
+    def _send(self, lines: list[Line], passage: Passage, backoff: Backoff) -> tuple[list[list[Line]], Failure | None]:
+        """What is to be sent again, in as many bodies, and what is to be waited for before."""
+        try:
+            failures = self._once(lines)
+        except Refused as error:
+            return self._after_refusal(lines, error.failure, passage)
+        if len(failures) < len(lines):
+            backoff.reset()
+            passage.answered(sum(map(_size, lines)) - sum(_size(line) for line, _ in failures))
+        if len(failures) == len(lines) >= _ALL_OF:
+            self._must_differ([failure for _, failure in failures])
+        return self._after_failures(failures, passage)
+
+    def _once(self, lines: list[Line]) -> list[tuple[Line, Failure]]:
+        """The lines that failed, each with its failure. Raises Refused when no item was answered."""
         answer = self._cluster.once("POST", f"{path_of(self._index)}/_bulk", b"".join(line.data for line in lines),
                                     params={"filter_path": _ANSWER})  # fmt: skip
         items = [next(iter(item.values())) for item in answer.get("items", [])] if isinstance(answer, dict) else []
@@ -150,57 +134,83 @@ class BulkWriter:
         return [(line, failure_of(item["status"], item["error"]))
                 for line, item in zip(lines, items, strict=True) if "error" in item]  # fmt: skip
 
-    def _after_refusal(self, lines: list[Line], error: Refused, backoff: Backoff) -> list[list[Line]]:
-        """What to send after the whole request failed."""
-        failure = error.failure
+    def _after_refusal(self, lines: list[Line], failure: Failure, passage: Passage,
+                       ) -> tuple[list[list[Line]], Failure | None]:  # fmt: skip
         verdict = classify(failure)
         if verdict is Verdict.STOP:
-            raise self._given_up(failure) from error
+            raise self._given_up(failure)
         if len(lines) == 1 and (verdict is Verdict.REJECT or failure.status == 413):
             self._refuse_line(lines[0], failure)
-            return []
+            return [], None
         if verdict is Verdict.REJECT:  # one line spoils the request: halves find it, and the good ones are kept
-            return _halves(lines)
-        self._wait(failure, backoff)
+            return _halves(lines), None
+        log.info("index %s: %s; trying again", self._index, failure)
+        if is_overload(failure):
+            passage.overloaded()
+        elif not was_answered(failure):
+            passage.silence()
         if verdict is Verdict.SHRINK:
-            self._shrink(lines)
-            return _halves(lines)
-        return [lines]
+            passage.too_large(sum(map(_size, lines)), for_good=failure.status == 413)
+            return _halves(lines), failure
+        return [lines], failure
 
-    def _after_failures(self, failures: list[tuple[Line, Failure]], backoff: Backoff) -> list[list[Line]]:
-        """What to send after some items failed."""
-        again: list[Line] = []
-        shrink, last = False, failures[-1][1]
+    def _after_failures(self, failures: list[tuple[Line, Failure]], passage: Passage,
+                        ) -> tuple[list[list[Line]], Failure | None]:  # fmt: skip
+        again: list[tuple[Line, Failure]] = []
         for line, failure in failures:
             verdict = classify(failure)
             if verdict is Verdict.STOP:
                 raise self._given_up(failure)
             if verdict is Verdict.REJECT:
                 self._refuse_line(line, failure)
-                continue
-            again.append(line)
-            shrink, last = shrink or verdict is Verdict.SHRINK, failure
+            else:
+                again.append((line, failure))
         if not again:
-            return []
-        self._wait(last, backoff)
-        return _halves(again) if shrink else [again]
+            return [], None
+        lines, first = [line for line, _ in again], again[0][1]
+        log.info("index %s: %d items: %s; trying again", self._index, len(lines), first)
+        if any(is_overload(failure) for _, failure in again):
+            passage.overloaded()
+        if any(classify(failure) is Verdict.SHRINK for _, failure in again):
+            passage.too_large(sum(map(_size, lines)), for_good=False)
+            return _halves(lines), first
+        return [lines], first
+
+    def _must_differ(self, failures: list[Failure]) -> None:
+        """Raises TargetHalted when every line of a body was refused for good, for one cause, and so many may not be."""
+        first, rejected = failures[0], {(classify(each), each.type) for each in failures}
+        if rejected == {(Verdict.REJECT, first.type)} and len(self._dead) + len(failures) > self._allowed:
+            raise self._cluster.halted(
+                f"index {self._index} refused every one of {len(failures)} rows ({first}): its mapping and the documents do "
+                f"not agree. Compare source.fields and GET {path_of(self._index)}/_mapping, mend one of them, then run "
+                "`backhaul load CONF` to resume; or allow that many by index.max_dead_letters"
+            )
+
+    def _say(self, failure: Failure, backoff: Backoff) -> None:
+        """Once, when it takes longer than what passes by itself usually does."""
+        if backoff.failing_s > _SAY_AFTER_S and not self._said:
+            self._said = True
+            log.warning("OpenSearch at %s: index %s refuses or is silent (%s); %s. Trying on for up to %.0f s",
+                        self._cluster.url, self._index, failure, advice_on(failure), backoff.deadline_s)  # fmt: skip
 
     def _refuse_line(self, line: Line, failure: Failure) -> None:
         self.refuse(DeadLetter(line.id, line.document_id, failure.type, failure.reason))
 
-    def _shrink(self, lines: list[Line]) -> None:
-        size = sum(len(line.data) for line in lines)
-        self._max_bytes = max(_LEAST_BYTES, min(self._max_bytes, size // 2))
-        log.info("index %s: bulk bodies are now at most %d bytes", self._index, self._max_bytes)
+    def _given_up(self, failure: Failure, how_long: str = "") -> TargetHalted:
+        return self._cluster.halted(f"writing to index {self._index} failed{how_long} ({failure}); "
+                                    f"{advice_on(failure)}. Then run `backhaul load CONF` to resume")  # fmt: skip
 
-    def _wait(self, failure: Failure, backoff: Backoff) -> None:
-        log.info("index %s: %s; trying again", self._index, failure)
-        if not backoff.wait():
-            raise self._given_up(failure, f" for {backoff.deadline_s:.0f} s")
 
-    def _given_up(self, failure: Failure, how_long: str = "") -> TargetError:
-        return self._cluster.error(f"writing to index {self._index} failed{how_long} ({failure}); "
-                                   f"{advice_on(failure)}. Then run `backhaul load CONF` to resume")  # fmt: skip
+def _without_done(under_way: set[Future[None]]) -> set[Future[None]]:
+    """Those that are still under way after at least one has ended; an error of one is raised."""
+    done, others = wait(under_way, return_when=FIRST_COMPLETED)
+    for each in done:
+        each.result()
+    return others
+
+
+def _size(line: Line) -> int:
+    return len(line.data)
 
 
 def _halves(lines: list[Line]) -> list[list[Line]]:

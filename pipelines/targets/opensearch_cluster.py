@@ -16,7 +16,7 @@ import urllib3
 from opensearchpy.serializer import JSONSerializer
 
 from pipelines.backoff import Backoff
-from pipelines.errors import SettingsError, TargetError
+from pipelines.errors import SettingsError, TargetError, TargetHalted
 from pipelines.targets.opensearch_failures import (
     CERTIFICATE,
     NO_CONNECTION,
@@ -28,13 +28,13 @@ from pipelines.targets.opensearch_failures import (
     failure_of,
     may_pass,
 )
+from pipelines.targets.opensearch_pace import MOST_IN_FLIGHT
 from pipelines.targets.target import IndexSettings
 
-DEADLINE_S = 120.0
 FIRST_ANSWER_S = 3.0
 READ_S = 60.0
 _CONNECT_S = 3.0
-_CONNECTIONS = 4
+_CONNECTIONS = MOST_IN_FLIGHT + 2  # the watch, and whoever asks beside the load
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +43,11 @@ class Cluster:
     """Thread-safe. A cluster that never answered is given up after ``FIRST_ANSWER_S``; one that did is waited
     for until ``deadline_s``, as it may be restarting."""
 
-    def __init__(self, settings: IndexSettings, *, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, settings: IndexSettings) -> None:
         if settings.url is None:
             raise SettingsError("index.url is missing; index.target opensearch needs it, such as https://host:9200")
         self.url = settings.url.rstrip("/")
-        self.deadline_s = deadline_s
+        self.deadline_s = settings.deadline_s
         self._answered = False
         self._transport = _client(settings, self.url).transport
 
@@ -92,6 +92,9 @@ class Cluster:
 
     def error(self, message: str) -> TargetError:
         return TargetError(f"OpenSearch at {self.url}: {message}")
+
+    def halted(self, message: str) -> TargetHalted:
+        return TargetHalted(f"OpenSearch at {self.url}: {message}")
 
 
 def segment(name: str) -> str:

@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.errors import TargetError
+from pipelines.errors import TargetHalted
 
 
 class Verdict(enum.Enum):
@@ -32,7 +32,7 @@ class Failure:
         return f"{self.status or 'no answer'} {self.type}: {self.reason}"
 
 
-class Refused(TargetError):
+class Refused(TargetHalted):
     """A request that got an error for an answer, or none."""
 
     def __init__(self, message: str, failure: Failure) -> None:
@@ -79,6 +79,20 @@ def classify(failure: Failure) -> Verdict:
     return Verdict.STOP
 
 
+def is_overload(failure: Failure) -> bool:
+    """Whether it says that less at once would have been taken."""
+    return failure.status == 429 or failure.type in ("rejected_execution_exception", "circuit_breaking_exception")
+
+
+def was_answered(failure: Failure) -> bool:
+    """Whether a node of the cluster said it, in full."""
+    return failure.type not in (NO_CONNECTION, TIMEOUT, CERTIFICATE, UNREADABLE) and failure.status not in (
+        502,
+        503,
+        504,
+    )
+
+
 def may_pass(failure: Failure) -> bool:
     """Whether to repeat a request that holds no documents. An unknown 500 is a bug that waiting does not mend."""
     if failure.status == 500 and failure.type not in _BY_TYPE:
@@ -104,8 +118,11 @@ ADVICE = {
     NO_CONNECTION: "check that it runs, that index.url is right and that this machine may reach it",
     TIMEOUT: "it answers too slowly; check its load, its health and the network",
     CERTIFICATE: "set index.ca_certs to the CA that signed its certificate",
-    "cluster_block_exception": "the index or the cluster is blocked: free disk space or lift the block, "
-    "then run `backhaul load CONF` to resume",
+    "circuit_breaking_exception": "its heap is full: lower the load on it, give it more heap, or set a smaller "
+    "index.max_bulk_bytes",
+    "rejected_execution_exception": "it has more to do than it can take: lower engine.workers, or add nodes",
+    "cluster_block_exception": "the index or the cluster is blocked: free disk space, or lift the block "
+    "(GET /_cluster/settings and GET /INDEX/_settings show it)",
     "index_not_found_exception": "`backhaul list CONF` shows the generations that exist",
     "index_closed_exception": "open the index again",
 }

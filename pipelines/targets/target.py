@@ -35,6 +35,11 @@ class IndexSettings(BaseModel):
         3, ge=1, description="generations to keep for a rollback; nothing is dropped by itself yet"
     )
     max_bulk_bytes: int = Field(8 << 20, ge=1 << 16, description="serialised bytes of one bulk request (OpenSearch)")
+    deadline_s: float = Field(
+        120.0,
+        gt=0,
+        description="seconds that a load waits for an index that refuses everything or is silent (OpenSearch)",
+    )
     max_dead_letters: int = Field(0, ge=0, description="rows that the index may refuse for good")
     region: str | None = Field(None, description="AWS region; set, requests are signed with SigV4")
     service: Literal["es", "aoss"] = Field(

@@ -227,7 +227,7 @@ def test_closing_the_iterator_ends_the_workers(make: EngineFactory, tmp_path: Pa
     work = spec(tmp_path, {1: "slow", 2: "stuck"})
     outcomes = make(EngineSettings(workers=2)).run(work, partitions(3))
     assert isinstance(next(outcomes), Done)
-    outcomes.close()  # type: ignore[attr-defined]  # every engine's iterator is a generator
+    outcomes.close()
     no_worker_is_left(tmp_path, lingering_s)
 
 

@@ -66,8 +66,8 @@ class Case:
         return ReleaseLog(open_store(f"memory://{self.corpus}"), self.corpus)
 
     def target(self, *, url: str | None = None, deadline_s: float = 20.0, **settings: Any) -> OpenSearchTarget:
-        values = {"target": "opensearch", "url": url or self.url, "replicas": 0, **settings}
-        return OpenSearchTarget(IndexSettings(**values), self.log, deadline_s=deadline_s)
+        values = {"target": "opensearch", "url": url or self.url, "replicas": 0, "deadline_s": deadline_s, **settings}
+        return OpenSearchTarget(IndexSettings(**values), self.log)
 
     def create(self, name: str | None = None) -> Generation:
         return self.target().create(name or self.name, self.meta, DIMENSIONS)
@@ -78,7 +78,12 @@ class Case:
         return {row["id"] for page in self.target().scan(self.name, "p") for row in page.rows}
 
     def send(self, method: str, path: str, body: Any = None) -> Any:
-        request = urllib.request.Request(f"{self.url}{path}", json.dumps(body).encode() if body else None,
-                                         {"Content-Type": "application/json"}, method=method)  # fmt: skip
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())
+        return send(self.url, method, path, body)
+
+
+def send(url: str, method: str, path: str, body: Any = None) -> Any:
+    """What the node answers, without any client of ours."""
+    request = urllib.request.Request(f"{url}{path}", json.dumps(body).encode() if body else None,
+                                     {"Content-Type": "application/json"}, method=method)  # fmt: skip
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())

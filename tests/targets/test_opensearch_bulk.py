@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import TargetError
-from pipelines.targets.opensearch_bulk import Line, index_lines, pack
+from pipelines.targets.opensearch_lines import Line, index_lines, pack
 from tests.fixtures.faulty_opensearch import Act, Answer, Forward, Request, error_of, faulty_opensearch
 from tests.fixtures.opensearch import delete_indices
 from tests.targets.opensearch_case import Case, chunk, chunks, table, vectors
