@@ -32,7 +32,7 @@ class Watch:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._next_at = 0.0
-        self._blind = False
+        self.blind = False  # it does not tell
 
     def hold_back(self, stop: threading.Event) -> None:
         """Return when nothing speaks against sending; looks every few seconds only.
@@ -40,7 +40,7 @@ class Watch:
         Raises:
             TargetHalted: a node stayed too full for the cluster's deadline.
         """
-        if self._blind or time.monotonic() < self._next_at:
+        if self.blind or time.monotonic() < self._next_at:
             return
         began, pause_s = time.monotonic(), _SHORTEST_PAUSE_S
         while reason := self._reason():
@@ -67,11 +67,11 @@ class Watch:
         except Refused as error:
             if error.failure.status in (400, 401, 403, 404, 405):
                 log.info("OpenSearch at %s does not show its nodes' state; it is not watched", self._cluster.url)
-                self._blind = True
+                self.blind = True
             return None
 
     def _disk(self, nodes: list[dict[str, Any]]) -> str | None:
-        params = {"include_defaults": "true", "flat_settings": "true", "filter_path": f"*.{_DISK}*"}
+        params = {"include_defaults": "true", "flat_settings": "true", "filter_path": f"*.{_DISK.replace('.', '*')}"}
         found = self._cluster.once("GET", "/_cluster/settings", params=params, read_s=_READ_S)
         settings: dict[str, Any] = {
             **found.get("defaults", {}),
