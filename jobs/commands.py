@@ -146,7 +146,8 @@ def load(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJs
 @app.command("verify")
 def verify(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, run_id: RunId = None,
            generation: GenerationName = None) -> None:  # fmt: skip
-    """Prove a generation: ids, content and vectors by full scan, Space, recall. Exits 3 when a gate refuses.
+    """Prove a generation, live or not: ids, content and vectors by full scan, Space, mapping, recall, golden queries,
+    replicas. Exits 3 when a gate refuses.
 
     Example: backhaul verify conf/demo.yaml
     """
@@ -160,8 +161,30 @@ def verify(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: As
     found = find_generation(session, run_id=run_id, name=generation)
     plan = session.plan(found.meta.run_id)
     verification = verify_run(session, plan, must_read_manifest(session.store, plan.run_id), found)
-    _print("verify", asdict(verification), conf, as_json and verification.passed)
+    if verification.passed or not as_json:  # the one JSON object of a refusal is its error
+        _print("verify", asdict(verification), conf, as_json)
     must_pass(verification)
+
+
+@app.command("repair")
+def repair(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, run_id: RunId = None,
+           generation: GenerationName = None, yes: Yes = False) -> None:  # fmt: skip
+    """Mend a generation: delete rows that do not belong, load those that are missing or altered, restore its settings.
+
+    Rows that are right are not touched. Afterwards it needs a verification anew.
+
+    Example: backhaul repair conf/demo.yaml --yes
+    """
+    from jobs.verbs.release import find_generation
+    from jobs.verbs.repair import repair_generation
+    from pipelines.load import must_read_manifest
+
+    session = _session(conf, sets, engine, as_json)
+    found = find_generation(session, run_id=run_id, name=generation)
+    plan = session.plan(found.meta.run_id)
+    _confirm(f"Mend {found.name}: remove what does not belong, load what is missing or altered?", yes)
+    result = repair_generation(session, plan, must_read_manifest(session.store, plan.run_id), found)
+    _print("repair", result, conf, as_json, _given(sets, None))
 
 
 @app.command("release")

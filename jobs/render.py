@@ -41,9 +41,22 @@ def load(r: Result) -> str:
 
 
 def verify(r: Result) -> str:
-    lines = [f"{'passed' if g['passed'] else 'FAILED'}  {g['name']:<8} {g['found']} (wanted {g['wanted']}){_detail(g)}"
+    width = max(len(g["name"]) for g in r["gates"])
+    lines = [f"{'passed' if g['passed'] else 'FAILED'}  {g['name']:<{width}}  {g['found']} (wanted {g['wanted']}){_detail(g)}"
              for g in r["gates"]]  # fmt: skip
-    return "\n".join([f"generation {r['generation']}", *lines, "next: backhaul release CONF"])
+    return "\n".join(
+        [f"generation {r['generation']}", *lines, *(["next: backhaul release CONF"] if r["passed"] else [])]
+    )
+
+
+def repair(r: Result) -> str:
+    if not r["changed"]:
+        return (
+            f"generation {r['generation']}: every row is as its parts have it; nothing was changed\nnext: {r['next']}"
+        )
+    lines = [f"{g['name']}: {g['found']}{_detail(g)}" for g in r["found"]]
+    return "\n".join([f"generation {r['generation']}", *lines, f"deleted {r['deleted']:,} rows, loaded {r['loaded']:,}; "
+                      "its settings are restored", *(f"left: {each['message']}" for each in r["left"]), f"next: {r['next']}"])  # fmt: skip
 
 
 def release(r: Result) -> str:
@@ -160,7 +173,8 @@ def doctor(r: Result) -> str:
 
 
 TEXTS: dict[str, Callable[[Result], str]] = {
-    "plan": plan, "embed": embed, "load": load, "verify": verify, "release": release, "rollback": release,
+    "plan": plan, "embed": embed, "load": load, "verify": verify,
+    "repair": repair, "release": release, "rollback": release,
     "run": run, "status": status, "failures": failures, "retry": retry, "list": generations, "drop": drop,
     "query": query, "evaluate": evaluate, "doctor": doctor,
 }  # fmt: skip

@@ -25,7 +25,7 @@ from pipelines.split.splitter import SplitSettings
 from pipelines.split.template import metadata_names
 from pipelines.store import StorageSettings
 from pipelines.targets.target import IndexSettings
-from pipelines.verify import VerifySettings
+from pipelines.verify.settings import VerifySettings
 
 BASE = shipped("conf", "base.yaml")
 _MAX_LAYERS = 8

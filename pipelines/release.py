@@ -11,7 +11,7 @@ from pipelines.receipts import load_receipts
 from pipelines.releases import ReleaseLog
 from pipelines.store import Store
 from pipelines.targets.target import Generation, IndexTarget
-from pipelines.verify import newest_verification
+from pipelines.verify.record import newest_verification
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,8 @@ def test_rows_that_were_lost_during_the_load_are_noticed_before_it_is_finished(r
     run.session.target.delete(generation.name, _ids(run, generation, partition.id)[:2])
     for _ in range(2):
         with pytest.raises(
-            TargetError, match=rf"holds 28 rows of partition {partition.id[:12]}, of which 30 were loaded.*drop"
+            TargetError,
+            match=rf"holds 28 rows of partition {partition.id[:12]}, of which 30 were loaded.*backhaul repair",
         ):
             run.load()
     assert run.finished(generation) == 0

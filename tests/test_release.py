@@ -21,7 +21,8 @@ from pipelines.store import ObjectStore, open_store
 from pipelines.targets.on_lancedb import LanceTarget
 from pipelines.targets.on_opensearch import OpenSearchTarget
 from pipelines.targets.target import Generation, IndexSettings, IndexTarget, Meta
-from pipelines.verify import Gate, make_verification, record_verification
+from pipelines.verify.gates import Gate
+from pipelines.verify.record import make_verification, record_verification
 from tests.fixtures.opensearch import delete_indices
 
 SPACE = Space("w" * 64, "t" * 64, "mean", "", "", True, 256, 4)

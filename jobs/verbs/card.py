@@ -11,7 +11,7 @@ from jobs.session import Session, invocations
 from pipelines.attempts import count_attempts
 from pipelines.manifest import read_manifest
 from pipelines.plan.plan import Plan
-from pipelines.verify import newest_verification
+from pipelines.verify.record import newest_verification
 
 
 def write_card(session: Session, plan: Plan) -> dict[str, Any]:

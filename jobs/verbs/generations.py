@@ -6,7 +6,7 @@ from typing import Any
 
 from jobs.session import Session
 from pipelines.errors import SettingsError
-from pipelines.verify import newest_verification
+from pipelines.verify.record import newest_verification
 
 
 def list_generations(session: Session) -> dict[str, Any]:

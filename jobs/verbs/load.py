@@ -93,17 +93,28 @@ def _finish(session: Session, receipts: Receipts, generation: Generation, before
     """
     while True:
         try:
-            with session.alone(generation.meta.run_id, f"finish-{generation.name}-{generation.uuid}"):
+            with session.alone(generation.meta.run_id, lease_of_finishing(generation)):
                 if again or loads_finished(session.store, receipts) == before:
-                    session.target.finish_load(generation.name)
-                    _must_hold(session, receipts, generation)
-                    mark_finished(session.store, receipts)
+                    finish_index(session, receipts, generation)
                 return True
         except LeaseHeld as held:
             if session.child and not again:
                 return False
             session.say(f"load: another process finishes {generation.name}; waiting for it")
             time.sleep(held.retry_after_s)
+
+
+def lease_of_finishing(generation: Generation) -> str:
+    """Whoever holds it alone finishes the load of this index, or repairs it."""
+    return f"finish-{generation.name}-{generation.uuid}"
+
+
+def finish_index(session: Session, receipts: Receipts, generation: Generation) -> None:
+    """Show and merge what was loaded, restore the index's settings, and mark the load finished. Raises TargetError when
+    rows are lacking."""
+    session.target.finish_load(generation.name)
+    _must_hold(session, receipts, generation)
+    mark_finished(session.store, receipts)
 
 
 def _must_hold(session: Session, receipts: Receipts, generation: Generation) -> None:
@@ -113,8 +124,8 @@ def _must_hold(session: Session, receipts: Receipts, generation: Generation) -> 
         if receipt["rows"] != stored.get(partition_id, 0):
             raise TargetError(
                 f"{generation.name} holds {stored.get(partition_id, 0)} rows of partition {partition_id[:12]}, of which "
-                f"{receipt['rows']} were loaded: it has lost some since, or somebody else writes to it. `backhaul drop CONF "
-                f"--generation {generation.name}`, then `backhaul load CONF` loads it anew from its parts"
+                f"{receipt['rows']} were loaded: it has lost some since, or somebody else writes to it. `backhaul repair CONF "
+                f"--generation {generation.name} --yes` loads what is missing and deletes what does not belong"
             )
 
 

@@ -23,7 +23,7 @@ from pipelines.manifest import read_manifest
 from pipelines.plan.plan import Plan
 from pipelines.receipts import Receipts, embed_receipts, load_receipts
 from pipelines.targets.target import Generation
-from pipelines.verify import newest_verification
+from pipelines.verify.record import newest_verification
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,16 +82,28 @@ def must_be_same(found: pa.Schema, wanted: pa.Schema, what: str) -> None:
         SpaceMismatch: it holds vectors of another Space.
         TargetError: any other difference of meta, index settings or dimensions.
     """
-    there, here = stored_meta(found, what), stored_meta(wanted, what)
-    if there[0].space != here[0].space:
-        Space(**here[0].space).must_equal(Space(**there[0].space), what)
-    mine = asdict(here[0]) | {f"index.{name}": value for name, value in here[1].items()}
-    theirs = asdict(there[0]) | {f"index.{name}": value for name, value in there[1].items()}
-    mine["dimensions"], theirs["dimensions"] = (schema.field("vector").type.list_size for schema in (wanted, found))
-    if wrong := [f"{name}: {mine[name]!r} here, {theirs.get(name)!r} there" for name in mine
-                 if mine[name] != theirs.get(name)]:  # fmt: skip
+    there, here = stored_meta(found, what)[0], stored_meta(wanted, what)[0]
+    if there.space != here.space:
+        Space(**here.space).must_equal(Space(**there.space), what)
+    if wrong := [*_unlike(asdict(here), asdict(there)), *differences(found, wanted, what)]:
         raise TargetError(f"{what} exists and is another generation: {'; '.join(wrong)}; "
                           "`backhaul drop CONF` removes it, then run the same command again")  # fmt: skip
+
+
+def differences(found: pa.Schema, wanted: pa.Schema, what: str) -> list[str]:
+    """Of index settings and columns, the vectors' dimensions among them."""
+    mine, theirs = (
+        {f"index.{name}": value for name, value in stored_meta(schema, what)[1].items()}
+        | {"vector.dimension": schema.field("vector").type.list_size}
+        | {f"column {field.name}": str(field.type) for field in schema if field.name != "vector"}
+        for schema in (wanted, found)
+    )
+    return _unlike(mine, theirs)
+
+
+def _unlike(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    return [f"{name}: {mine.get(name)!r} here, {theirs.get(name)!r} there" for name in mine | theirs
+            if mine.get(name) != theirs.get(name)]  # fmt: skip
 
 
 def mark_dropped(table: Any) -> None:  # Any: lancedb is untyped at this border
@@ -151,7 +163,9 @@ def scanned_rows(table: pa.Table) -> ScannedRows:
         row["row_digest"] = row["row_digest"].hex()
     column = pa.concat_arrays(table["vector"].chunks)
     flat = column.flatten().to_numpy(zero_copy_only=True)
-    return ScannedRows(rows, np.ascontiguousarray(flat.reshape(len(rows), column.type.list_size)))
+    return ScannedRows(
+        [row["id"] for row in rows], rows, np.ascontiguousarray(flat.reshape(len(rows), column.type.list_size))
+    )
 
 
 def hits_of(table: pa.Table, query: Query) -> list[Hit]:

@@ -29,6 +29,7 @@ from pipelines.targets.lancedb_indices import (
 from pipelines.targets.lancedb_rows import (
     SCAN_FIELDS,
     corpus_of,
+    differences,
     is_dropped,
     literal,
     mark_dropped,
@@ -40,7 +41,7 @@ from pipelines.targets.lancedb_rows import (
     where,
 )
 from pipelines.targets.lancedb_search import answer
-from pipelines.targets.target import Generation, Hit, IndexSettings, Loaded, Meta, Query, ScannedRows
+from pipelines.targets.target import Generation, Health, Hit, IndexSettings, Loaded, Meta, Query, ScannedRows
 
 _COMMITS_PER_TIDYING = 128  # while loading: every version lists every file, so a long history costs its square
 _SCAN_ROWS = 1024
@@ -111,6 +112,14 @@ class LanceTarget:
             optimize(table, keep=self._grace(name))
             build_indices(table, self._settings)
             optimize(table, keep=self._grace(name))
+
+    def differences(self, name: str, dimensions: int) -> list[str]:
+        schema, what = self._open(name).schema, self._place(name)
+        return differences(schema, table_schema(stored_meta(schema, what)[0], dimensions, self._settings, ""), what)
+
+    def health(self, name: str, *, wait_s: float = 0.0) -> Health:
+        self._open(name)
+        return Health(True, "one copy, in the object store")
 
     def count(self, name: str, partition: str | None = None) -> int:
         table = self._open(name)

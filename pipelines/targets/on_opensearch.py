@@ -5,6 +5,7 @@ Knows what a generation goes through; index, bulk, scan, search and alias each k
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,13 +18,13 @@ from pipelines.targets.opensearch_alias import Aliases
 from pipelines.targets.opensearch_bulk import BulkWriter
 from pipelines.targets.opensearch_cluster import Cluster
 from pipelines.targets.opensearch_failures import may_pass
-from pipelines.targets.opensearch_index import Indices, dimensions_of, path_of
+from pipelines.targets.opensearch_index import Indices, path_of
 from pipelines.targets.opensearch_lines import Line, delete_lines, index_lines
 from pipelines.targets.opensearch_pace import Gate, Pace
-from pipelines.targets.opensearch_scan import scan_partition
+from pipelines.targets.opensearch_scan import of_partition, scan_partition
 from pipelines.targets.opensearch_search import failure_in, hits_of, multi_search_body
 from pipelines.targets.opensearch_watch import Watch
-from pipelines.targets.target import Generation, Hit, IndexSettings, Loaded, Meta, Query, ScannedRows
+from pipelines.targets.target import Generation, Health, Hit, IndexSettings, Loaded, Meta, Query, ScannedRows
 
 SEARCH_DEADLINE_S = 10.0
 _SEARCHES = 64  # in one _msearch
@@ -95,25 +96,31 @@ class OpenSearchTarget:
         self._indices.wait_for_primaries(name)
         self._indices.warm(name)
 
+    def differences(self, name: str, dimensions: int) -> list[str]:
+        return self._indices.differences(name, dimensions)
+
+    def health(self, name: str, *, wait_s: float = 0.0) -> Health:
+        return self._indices.health(name, wait_s)
+
     def count(self, name: str, partition: str | None = None) -> int:
-        query = {"match_all": {}} if partition is None else {"term": {"partition": partition}}
+        query = {"match_all": {}} if partition is None else of_partition(partition)
         return int(self._cluster.call("POST", f"{path_of(name)}/_count", {"query": query})["count"])
 
     def scan(self, name: str, partition: str) -> Iterator[ScannedRows]:
-        return scan_partition(self._cluster, name, partition, dimensions_of(self._indices.meta_of(name)))
+        return scan_partition(self._cluster, name, partition, self._indices.dimensions(name))
 
     def partitions(self, name: str) -> dict[str, int]:
-        """Rows that name no partition are counted under the empty string."""
-        counts: dict[str, int] = {}
+        counts = Counter[str]()
         after: dict[str, Any] = {}
         while True:
             source = {"partition": {"terms": {"field": "partition", "missing_bucket": True}}}
             composite = {"size": _BUCKETS, "sources": [source], **after}
             body = {"size": 0, "aggs": {"partitions": {"composite": composite}}}
             answer = self._cluster.call("POST", f"{path_of(name)}/_search", body)["aggregations"]["partitions"]
-            counts |= {bucket["key"]["partition"] or "": bucket["doc_count"] for bucket in answer["buckets"]}
+            for bucket in answer["buckets"]:
+                counts[bucket["key"]["partition"] or ""] += bucket["doc_count"]
             if "after_key" not in answer:
-                return counts
+                return dict(counts)
             after = {"after": answer["after_key"]}
 
     def delete(self, name: str, ids: Sequence[str]) -> None:

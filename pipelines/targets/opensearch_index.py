@@ -12,15 +12,18 @@ from typing import Any
 from pipelines.errors import SettingsError
 from pipelines.targets.opensearch_cluster import Cluster, segment
 from pipelines.targets.opensearch_failures import Refused, may_pass
+from pipelines.targets.opensearch_health import health_of, must_have_room
 from pipelines.targets.opensearch_mapping import (
     LOADING,
+    VECTOR,
     index_body,
     meta_of,
     must_have_meta,
     must_have_shape,
+    shape_differences,
     shards_for,
 )
-from pipelines.targets.target import Generation, IndexSettings, Meta
+from pipelines.targets.target import Generation, Health, IndexSettings, Meta
 
 _MERGE_DEADLINE_S = 6 * 3600.0
 _SLOW_READ_S = 600.0  # a refresh builds the graph of what was written since the last one
@@ -36,6 +39,8 @@ class Indices:
 
     def create(self, name: str, meta: Meta, dimensions: int, rows: int) -> Generation:
         """Made by one call, which is atomic; one that is there already must be what was asked for."""
+        if self.read(name) is None:
+            must_have_room(self._cluster, self._settings.replicas)
         shards = self._settings.shards or shards_for(rows, dimensions, self._processors())
         body = index_body(self._settings, name, meta, dimensions, shards)
         try:
@@ -77,8 +82,20 @@ class Indices:
         self._must_have_shape(name, index, meta, dimensions_of(meta))
         return _uuid(index)
 
-    def meta_of(self, name: str) -> Meta:
-        return self._must_be_ours(name, self._must_find(name))
+    def differences(self, name: str, dimensions: int) -> list[str]:
+        index = self._must_find(name)
+        meta = self._must_be_ours(name, index)
+        return shape_differences(index, index_body(self._settings, name, meta, dimensions, self._settings.shards))
+
+    def health(self, name: str, wait_s: float) -> Health:
+        index = self._must_find(name)
+        return health_of(self._cluster, name, index["settings"]["index"], self._settings.replicas, wait_s)
+
+    def dimensions(self, name: str) -> int:
+        """Those of the mapping, whatever ``_meta`` says."""
+        index = self._must_find(name)
+        meta = self._must_be_ours(name, index)
+        return int(index["mappings"]["properties"].get(VECTOR, {}).get("dimension", dimensions_of(meta)))
 
     def read(self, name: str) -> dict[str, Any] | None:
         """Settings, mappings and aliases, as the cluster gives them."""

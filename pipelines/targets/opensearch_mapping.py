@@ -121,11 +121,14 @@ def must_have_meta(found: Meta | None, wanted: Meta, what: str) -> None:
 
 
 def must_have_shape(index: dict[str, Any], body: dict[str, Any], what: str) -> None:
-    """Everything that was asked for is there with the same value, and no field besides.
+    """Raises TargetError naming each difference; a vector field silently mapped as float is a known accident."""
+    if wrong := shape_differences(index, body):
+        raise TargetError(f"{what} has another mapping than the settings ask for: {'; '.join(wrong)}. "
+                          "Drop it with `backhaul drop CONF`, or put the settings back.")  # fmt: skip
 
-    Raises:
-        TargetError: naming each difference; a vector field silently mapped as float is a known accident.
-    """
+
+def shape_differences(index: dict[str, Any], body: dict[str, Any]) -> list[str]:
+    """None where everything that was asked for is there with the same value, and no field besides."""
     mappings, settings = index["mappings"], index["settings"]["index"]
     wanted = body["mappings"]["properties"]
     wrong = _differences(wanted, mappings.get("properties", {}), "")
@@ -133,10 +136,7 @@ def must_have_shape(index: dict[str, Any], body: dict[str, Any], what: str) -> N
     wrong += _differences({"dynamic": "strict"}, mappings, "")
     asked = body["settings"]["index"]
     asked = {name: asked[name] for name in ("knn", "number_of_shards") if name in asked}
-    wrong += _differences(asked, settings, "")
-    if wrong:
-        raise TargetError(f"{what} has another mapping than the settings ask for: {'; '.join(wrong)}. "
-                          "Drop it with `backhaul drop CONF`, or put the settings back.")  # fmt: skip
+    return wrong + _differences(asked, settings, "")
 
 
 def _differences(wanted: dict[str, Any], found: dict[str, Any], path: str) -> list[str]:

@@ -18,7 +18,7 @@ PAGE_BYTES = 8 << 20
 _FIRST_PAGE, _LARGEST_PAGE = 8, 2_000
 _KEEP_ALIVE = "5m"
 _BYTES_PER_COMPONENT = 12  # of a float32 as JSON
-_FIELDS = (*ROW_FIELDS, "partition", "number", "row_digest")
+_FIELDS = (*ROW_FIELDS, "partition", "row_digest")
 
 
 def scan_partition(cluster: Cluster, index: str, partition: str, dimensions: int) -> Iterator[ScannedRows]:
@@ -28,8 +28,8 @@ def scan_partition(cluster: Cluster, index: str, partition: str, dimensions: int
     try:
         while True:
             body = {"size": size, "pit": {"id": point, "keep_alive": _KEEP_ALIVE}, "track_total_hits": False,
-                    "query": {"bool": {"filter": [{"term": {"partition": partition}}]}},
-                    "sort": [{"number": "asc"}, {"id": "asc"}]}  # fmt: skip
+                    "query": {"bool": {"filter": [of_partition(partition)]}},
+                    "sort": [{"number": "asc"}, {"id": "asc"}, {"_shard_doc": "asc"}]}  # fmt: skip
             if after is not None:
                 body["search_after"] = after
             try:
@@ -49,6 +49,15 @@ def scan_partition(cluster: Cluster, index: str, partition: str, dimensions: int
         _close(cluster, point)
 
 
+def of_partition(partition: str) -> dict[str, Any]:
+    """The query for its rows; the empty string stands for rows that name none."""
+    named = {"term": {"partition": partition}}
+    if partition:
+        return named
+    nameless = {"bool": {"must_not": [{"exists": {"field": "partition"}}]}}
+    return {"bool": {"should": [named, nameless], "minimum_should_match": 1}}
+
+
 def _open(cluster: Cluster, index: str) -> str:
     params = {"keep_alive": _KEEP_ALIVE}
     return str(cluster.call("POST", f"{path_of(index)}/_search/point_in_time", params=params)["pit_id"])
@@ -62,20 +71,19 @@ def _close(cluster: Cluster, point: str) -> None:
 
 
 def _page(hits: list[dict[str, Any]], dimensions: int) -> ScannedRows:
-    """A row that some stranger wrote may lack fields: it becomes nulls and NaN, which equal nothing."""
+    """A row that some stranger wrote may lack fields, or hold others than we write, as far as the mapping takes them:
+    it becomes nulls, NaN and -1, which equal nothing."""
     vectors = np.full((len(hits), dimensions), np.nan, np.float32)
     rows = []
     for i, hit in enumerate(hits):
         source = hit["_source"]
         if len(vector := source.get(VECTOR) or ()) == dimensions:
             vectors[i] = vector
-        row = {name: source.get(name) for name in _FIELDS}
-        row["id"] = hit["_id"]
-        row["number"] = -1 if row["number"] is None else row["number"]
-        rows.append(row)
-    return ScannedRows(rows, vectors)
+        number = source.get("number")
+        rows.append({**{name: source.get(name) for name in _FIELDS}, "number": number if type(number) is int else -1})
+    return ScannedRows([hit["_id"] for hit in hits], rows, vectors)
 
 
 def _next_size(hits: list[dict[str, Any]], dimensions: int) -> int:
-    largest = max(len(hit["_source"].get("text") or "") for hit in hits) + dimensions * _BYTES_PER_COMPONENT
+    largest = max(len(str(hit["_source"].get("text"))) for hit in hits) + dimensions * _BYTES_PER_COMPONENT
     return max(1, min(_LARGEST_PAGE, len(hits) * 4, PAGE_BYTES // largest))

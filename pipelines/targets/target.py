@@ -115,10 +115,22 @@ class Hit:
 @dataclass(frozen=True, slots=True)
 class ScannedRows:
     """A page of a scan: ``rows[i]`` holds the fields of ``Chunk.row`` plus ``partition``, ``number`` and the
-    stored ``row_digest``; ``vectors[i]`` is float32[dimensions], exactly as the index returns it."""
+    stored ``row_digest``; ``vectors[i]`` is float32[dimensions], exactly as the index returns it. ``keys[i]`` is what
+    ``delete`` takes: the row's id, unless somebody else wrote it. What such a row lacks is None, NaN or -1 (number)."""
 
+    keys: list[str]
     rows: list[dict[str, Any]]
     vectors: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a generation is set as the settings ask, with every copy of it there. ``advice`` is what to do where
+    finishing its load once more would not help."""
+
+    sound: bool
+    found: str
+    advice: str = ""
 
 
 class IndexTarget(Protocol):
@@ -135,7 +147,11 @@ class IndexTarget(Protocol):
     def create(self, name: str, meta: Meta, dimensions: int, *, rows: int = 0) -> Generation:
         """Make the generation, or return the one of this name after checking that its meta and mapping are
         equal. A half-made one (killed in the middle) is completed. ``rows`` are expected, and decide no more than
-        how it is laid out."""
+        how it is laid out.
+
+        Raises:
+            SettingsError: the settings ask for what the index can never have, such as more copies than nodes.
+        """
 
     def find(self, name: str) -> Generation | None: ...
 
@@ -155,15 +171,23 @@ class IndexTarget(Protocol):
     def finish_load(self, name: str) -> None:
         """Show what was written, build indices, merge, restore refresh and replicas, warm. Safe to repeat."""
 
+    def differences(self, name: str, dimensions: int) -> list[str]:
+        """How the mapping and the graph differ from the settings and from vectors of ``dimensions``, each as "name:
+        value here, value there"; empty when they do not."""
+
+    def health(self, name: str, *, wait_s: float = 0.0) -> Health:
+        """Waits up to ``wait_s`` seconds for copies that are on their way; not for what no waiting brings."""
+
     def count(self, name: str, partition: str | None = None) -> int: ...
 
     def scan(self, name: str, partition: str) -> Iterator[ScannedRows]:
-        """Every row of one partition, by ``number``, in bounded memory."""
+        """Every row of one partition, by ``number``, in bounded memory; the empty string: rows that name none."""
 
     def partitions(self, name: str) -> dict[str, int]:
-        """Rows per partition id, strangers included."""
+        """Rows per partition id, strangers included; rows that name none under the empty string."""
 
-    def delete(self, name: str, ids: Sequence[str]) -> None: ...
+    def delete(self, name: str, ids: Sequence[str]) -> None:
+        """Rows by their ``keys``; absent ones are no error. Seen on return."""
 
     def search(self, name: str, queries: Sequence[Query]) -> list[list[Hit]]:
         """One list of at most ``k`` hits per query, best first. ``name`` is concrete, never the alias."""

@@ -54,7 +54,8 @@ def _measure(folder: Path, scifact: Path, split: str, target: str, url: str) -> 
                    "fields": {"id": "_id", "title": "title", "text": "text"}},
         "split": {"template": "{title} {text}", **SPLITS[split]},
         "embed": {"backend": "torch", "precision": "fp32", "derived": None, "threads": 2, "rows_per_part": 512},
-        "index": {"target": target, "url": url if target == "opensearch" else None, "analyzer": "english"},
+        "index": {"target": target, "url": url if target == "opensearch" else None, "analyzer": "english",
+                  "replicas": 0},
         "engine": {"workers": 1},
     }))  # fmt: skip
     done = backhaul("run", conf, "--json", timeout_s=3000)

@@ -172,6 +172,25 @@ class TestCreate:
             target.drop(stranger)
 
 
+class TestCondition:
+    def test_a_generation_has_the_mapping_that_it_was_made_with(self, target: IndexTarget, loaded: str) -> None:
+        assert target.differences(loaded, DIMENSIONS) == []
+
+    def test_vectors_of_other_dimensions_are_named(self, target: IndexTarget, loaded: str) -> None:
+        assert target.differences(loaded, DIMENSIONS * 2) == [
+            f"vector.dimension: {DIMENSIONS * 2} here, {DIMENSIONS} there"
+        ]
+
+    def test_a_loaded_generation_is_sound_without_waiting(self, target: IndexTarget, loaded: str) -> None:
+        health = target.health(loaded)
+        assert (health.sound, health.advice) == (True, "")
+        assert health.found
+
+    def test_an_absent_generation_has_no_health(self, target: IndexTarget, corpus: str) -> None:
+        with pytest.raises(TargetError, match=f"{corpus}-none"):
+            target.health(f"{corpus}-none")
+
+
 class TestLoad:
     def test_every_partition_scans_back_in_order_with_every_field(self, target: IndexTarget, loaded: str) -> None:
         for first in range(3):
@@ -202,6 +221,25 @@ class TestLoad:
         assert target.count(loaded) == ROWS
         assert target.partitions(loaded) == expected
         assert {name: target.count(loaded, name) for name in expected} == expected
+
+    def test_rows_that_name_no_partition_are_those_of_the_empty_string(
+        self, target: IndexTarget, generation: Generation
+    ) -> None:
+        table = batch([0, 1]).set_column(
+            batch([0]).schema.get_field_index("partition"), "partition", pa.array(["", "p"])
+        )
+        target.begin_load(generation.name)
+        target.load(generation.name, [table])
+        target.finish_load(generation.name)
+        assert target.partitions(generation.name) == {"": 1, "p": 1}
+        assert [row["id"] for row in scanned(target, generation.name, "")[0]] == [CHUNKS[0].id]
+        assert target.count(generation.name, "") == 1
+
+    def test_what_a_scan_gives_as_keys_can_be_deleted(self, target: IndexTarget, loaded: str) -> None:
+        for page in target.scan(loaded, partition_of(0)):
+            target.delete(loaded, page.keys)
+        assert target.count(loaded, partition_of(0)) == 0
+        assert target.count(loaded) == ROWS - len(range(0, ROWS, 3))
 
     def test_an_unknown_partition_is_empty(self, target: IndexTarget, loaded: str) -> None:
         assert target.count(loaded, "f" * 32) == 0

@@ -191,7 +191,7 @@ def must_succeed(outcome: Outcome) -> dict[str, Any]:
 
 def conf_of(folder: Path, source: Path, root: Path, target: str, url: str | None, rows_per_part: int,
           engine: dict[str, Any]) -> Path:  # fmt: skip
-    index = {"target": target, "url": url} if url else {"target": target}
+    index = {"target": target, "url": url, "replicas": 0} if url else {"target": target}
     return write_conf(folder / f"{root.name}.yaml", root=f"file://{root}", source=f"file://{source}",
                       corpus=f"{root.name}-{folder.name.lower().replace('_', '-')[-20:]}",
                       embed={"rows_per_part": rows_per_part}, index=index, partition={"target_tokens": 4_000},

@@ -61,7 +61,7 @@ def test_every_verb_has_an_example_in_its_help_that_names_it(verb: str) -> None:
 @pytest.mark.timeout(280)
 def test_every_example_runs_and_every_json_parses(demo: Path) -> None:
     conf = str(PROJECT / "conf" / "demo.yaml")
-    order = ["plan", "embed", "load", "verify", "release", "run", "status", "failures", "retry", "list", "query",
+    order = ["plan", "embed", "load", "verify", "repair", "release", "run", "status", "failures", "retry", "list", "query",
              "evaluate", "doctor", "rollback", "drop"]  # fmt: skip
     assert sorted(order) == sorted(COMMANDS)
     other = ["--set", "index.m=8"]
@@ -104,12 +104,13 @@ def test_the_readme_commands_of_the_demo_run(demo: Path) -> None:
 def test_the_readme_run_description_and_its_commands_run(
     tmp_path: Path, opensearch_url: str, s3_bucket: Bucket
 ) -> None:
-    """As printed, but for the bucket's name, the addresses of the stand-in and the node, and torch's slow start."""
+    """As printed, but for the bucket's name, the addresses of the stand-in and the node, torch's slow start, and the
+    replicas that one node cannot hold."""
     text = re.search(r"```yaml\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
     assert text
     storage = f"{{endpoint: '{s3_bucket.endpoint}', region: us-east-1}}"
     described = text[1].replace("s3://my-bucket", s3_bucket.uri).replace("backend: torch", "backend: onnx")
-    described = described.replace("https://search.example.com:9200", opensearch_url).replace(
+    described = described.replace('"https://search.example.com:9200"', f"{opensearch_url}, replicas: 0").replace(
         "  format: jsonl", f"  storage: {storage}\n  format: jsonl"
     )
     conf = tmp_path / "papers.yaml"

@@ -64,6 +64,71 @@ class TestExactness:
         assert [len(page.rows) for page in case.target().scan(case.name, "p")] == [8, 4, 4]
 
 
+class TestScan:
+    def test_rows_of_one_number_and_id_are_all_scanned_though_a_page_ends_between_them(self, case: Case) -> None:
+        case.create()
+        for key in range(20):
+            case.send("PUT", f"/{case.name}/_doc/k{key}?refresh=true", {"partition": "p", "number": 7, "id": "same"})
+        keys = [key for page in case.target().scan(case.name, "p") for key in page.keys]
+        assert sorted(keys) == sorted(f"k{key}" for key in range(20))
+
+    @pytest.mark.parametrize("odd", [{}, {"number": "3"}, {"text": 5}, {"text": ["a", "b"]}, {"number": 1.0},
+                                     {"partition": ["p", "q"]}, {"title": None}])  # fmt: skip
+    def test_whatever_a_mapping_takes_can_be_scanned(self, case: Case, odd: dict[str, Any]) -> None:
+        case.create()
+        case.send("PUT", f"/{case.name}/_doc/odd?refresh=true", {"partition": "p"} | odd)
+        (page,) = case.target().scan(case.name, "p")
+        assert (page.keys, page.rows[0]["number"]) == (["odd"], -1)
+        assert np.isnan(page.vectors).all()
+
+    def test_rows_without_a_partition_are_those_of_the_empty_string(self, case: Case) -> None:
+        case.create()
+        for key, row in {"none": {"title": "x"}, "empty": {"partition": ""}, "other": {"partition": "p"}}.items():
+            case.send("PUT", f"/{case.name}/_doc/{key}?refresh=true", row)
+        assert case.target().partitions(case.name) == {"": 2, "p": 1}
+        assert case.target().count(case.name, "") == 2
+        assert sorted(key for page in case.target().scan(case.name, "") for key in page.keys) == ["empty", "none"]
+
+
+class TestHealth:
+    def test_more_copies_than_nodes_are_refused_before_anything_is_made(self, case: Case) -> None:
+        target = case.target(replicas=1)
+        with pytest.raises(
+            SettingsError, match=r"index\.replicas 1 takes 2 data nodes and the cluster has 1: .*replicas 0"
+        ):
+            target.create(case.name, case.meta, DIMENSIONS)
+        assert target.find(case.name) is None
+
+    def test_more_copies_than_nodes_are_not_waited_for(self, case: Case) -> None:
+        case.create()
+        health = case.target(replicas=1).health(case.name, wait_s=60)
+        assert (health.sound, "set index.replicas 0" in health.advice) == (False, True)
+
+    def test_a_copy_that_no_node_takes_is_missing_until_the_settings_are_restored(self, case: Case) -> None:
+        case.create()
+        load(case)
+        case.send("PUT", f"/{case.name}/_settings", {"index": {"number_of_replicas": 1}})
+        assert not case.target().health(case.name).sound
+        case.target().finish_load(case.name)
+        assert case.target().health(case.name).sound
+
+    def test_settings_of_a_load_that_was_not_finished_are_named(self, case: Case) -> None:
+        case.create()
+        health = case.target().health(case.name)
+        assert (health.sound, health.advice) == (False, "")
+        assert "refresh off" in health.found
+
+    def test_the_dimension_is_that_of_the_mapping_whatever_meta_says(self, case: Case) -> None:
+        case.create()
+        load(case, table(chunks(0, 3)))
+        space = SPACE.to_json() | {"dimensions": 5}
+        meta = case.send("GET", f"/{case.name}/_mapping")[case.name]["mappings"]["_meta"]
+        case.send("PUT", f"/{case.name}/_mapping", {"_meta": {"backhaul": meta["backhaul"] | {"space": space}}})
+        (page,) = case.target().scan(case.name, "p")
+        assert page.vectors.shape == (3, DIMENSIONS)
+        assert np.isfinite(page.vectors).all()
+
+
 class TestLoadProfile:
     def test_it_is_set_while_loading_and_restored_after(self, case: Case) -> None:
         case.create()
