@@ -247,7 +247,8 @@ def retry(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJ
           partition: Annotated[str | None, typer.Option(help="only this partition (the beginning of its id)")] = None,
           clear_only: Annotated[bool, typer.Option("--clear-only", help="give the attempts back and run nothing")] = False,
           ) -> None:  # fmt: skip
-    """Give failed partitions their attempts back and run them again: all, by cause, or one.
+    """Give failed partitions their attempts back and run them again, and send the index its dead letters again: all, by
+    cause, or of one partition.
 
     Before an array is submitted again, use --clear-only: its children count attempts together.
 

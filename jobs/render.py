@@ -121,20 +121,27 @@ def failures(r: Result) -> str:
     for group in r["rejects"]:
         lines.append(f"{group['stage']}: {group['count']:,} rejected: {group['cause']} ({group['meaning']})")
         lines += [f"    {example['at']}: {example['reason']}" for example in group["examples"]]
+        lines += [f"    next, when it is mended: {group['next']}"] if group["next"] else []
     return "\n".join(lines)
 
 
 def retry(r: Result) -> str:
     still = sum(r["failed"].values())
     left = f"{_count(still, 'partition')} failed before and did not run (backhaul failures CONF)"
-    if not r["retried"]:
+    letters = r["dead_letters"]
+    if not r["retried"] and not letters:
         why = f"those that failed did so for {', '.join(r['causes'])}" if r["causes"] else "no partition failed"
         return f"nothing to retry: {why}; `backhaul status CONF` says what is pending"
     what = ", ".join(f"{_count(count, 'partition')} of {stage}" for stage, count in r["retried"].items())
+    lines = []
     if r["cleared_only"]:
-        lines = [f"{what} may be tried again as if for the first time; nothing was run"]
-    else:
-        lines = [f"ran {what} again; all are done now"]
+        lines.append(f"{what} may be tried again as if for the first time; nothing was run")
+    elif what:
+        lines.append(f"ran {what} again; all are done now")
+    if letters:
+        refused = ", ".join(f"{cause} {count}" for cause, count in letters["left"].items())
+        lines.append(f"sent {_count(letters['tried'], 'dead letter')} to {letters['generation']} again: {letters['taken']} "
+                     f"taken, {f'left: {refused} (backhaul failures CONF)' if refused else 'none is left'}")  # fmt: skip
     return "\n".join([*lines, *([left] if still else []), f"next: {r['next']}"])
 
 

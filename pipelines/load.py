@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from pipelines.dead_letters import DeadLetters
 from pipelines.embed.work import PartDone
 from pipelines.errors import Interrupted, NotFound, TargetError
 from pipelines.manifest import Entry, Manifest, read_manifest, read_rows
 from pipelines.partition import Partition
 from pipelines.receipts import Receipts, load_receipts
-from pipelines.rejects import Reject, Rejects
 from pipelines.store import StorageSettings, Store, open_store
 from pipelines.targets.backends import open_target
-from pipelines.targets.target import IndexSettings
+from pipelines.targets.target import DeadLetter, IndexSettings
 
 
 class LoadTask(BaseModel):
@@ -32,6 +32,9 @@ class LoadTask(BaseModel):
     generation: str
     index_uuid: str
 
+    def dead_letters(self, store: Store) -> DeadLetters:
+        return DeadLetters(store, self.run_id, self.generation, self.index_uuid)
+
 
 class LoadWork:
     def __init__(self, task: LoadTask) -> None:
@@ -41,6 +44,7 @@ class LoadWork:
         self._store = open_store(task.root, task.storage)
         self._target = open_target(task.index, task.root, task.storage, task.corpus)
         self._receipts = load_receipts(self._store, task.run_id, task.generation, task.index_uuid)
+        self._letters = task.dead_letters(self._store)
         self._entries = {entry.partition: entry for entry in must_read_manifest(self._store, task.run_id).entries}
 
     def __call__(self, partition: Partition) -> dict[str, Any]:
@@ -53,13 +57,11 @@ class LoadWork:
                 "run `backhaul load CONF` again"
             )
         entry = self._entries[partition.id]
-        rejects = Rejects()
+        dead: Sequence[DeadLetter] = ()
         # Counting first: a replay costs the index as much as a first load.
         if self._target.count(self._task.generation, partition.id) != entry.rows:
-            outcome = self._target.load(self._task.generation, self._batches(entry))
-            for dead in outcome.dead:
-                rejects.add(Reject(dead.cause, dead.reason, dead.id, dead.document_id))
-        return self._commit(partition, entry, rejects)
+            dead = self._target.load(self._task.generation, self._batches(entry)).dead
+        return self._commit(partition, entry, dead)
 
     def _batches(self, entry: Entry) -> Iterator[pa.Table]:
         for part, table in read_rows(self._store, entry):
@@ -68,16 +70,10 @@ class LoadWork:
             yield table
             self.report(PartDone(table.num_rows, part.tokens))
 
-    def _commit(self, partition: Partition, entry: Entry, rejects: Rejects) -> dict[str, Any]:
-        file = rejects.write(self._store, self._task.run_id, "load", partition.id)
-        dead = sum(rejects.counts.values())
-        receipt = {
-            "stage": "load",
-            "partition": partition.id,
-            "rows": entry.rows - dead,
-            "rejects": {"file": file, "counts": dict(rejects.counts)},
-        }
-        named = [f"runs/{self._task.run_id}/{file}"] if file else []
+    def _commit(self, partition: Partition, entry: Entry, dead: Sequence[DeadLetter]) -> dict[str, Any]:
+        rejects = self._letters.write(entry, dead)
+        receipt = {"stage": "load", "partition": partition.id, "rows": entry.rows - len(dead), "rejects": rejects}
+        named = [f"runs/{self._task.run_id}/{rejects['file']}"] if rejects["file"] else []
         return self._receipts.commit(partition.id, receipt, must_exist=named)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
@@ -157,11 +157,14 @@ def create_manifest(store: Store, manifest: Manifest) -> Manifest:
     return replace(manifest, root=root)
 
 
-def read_rows(store: Store, entry: Entry) -> Iterator[tuple[Part, pa.Table]]:
+def read_rows(store: Store, entry: Entry, *, parts: Container[int] | None = None) -> Iterator[tuple[Part, pa.Table]]:
     """The parts' tables with dropped rows left out and ``number`` (row number within the partition, dropped rows
-    counted) and ``partition`` added: what loaders write and verifiers expect."""
+    counted) and ``partition`` added: what loaders write and verifiers expect. ``parts``: the numbers of those to read."""
     first = 0
     for part in entry.parts:
+        if parts is not None and part.number not in parts:
+            first += part.rows
+            continue
         table = read_part(store, entry.run_id, entry.partition, part)
         table = table.append_column("number", pa.array(range(first, first + part.rows), pa.int64()))
         table = table.append_column("partition", pa.array([entry.partition] * part.rows, pa.string()))

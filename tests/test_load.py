@@ -21,7 +21,6 @@ from pipelines.load import LoadWork, loads_finished, must_read_manifest
 from pipelines.manifest import Manifest
 from pipelines.plan.plan import Plan
 from pipelines.receipts import load_receipts
-from pipelines.rejects import read_rejects
 from pipelines.targets.target import Generation, Meta
 from tests.e2e.command import backhaul_here
 from tests.e2e.corpora import write_conf, write_corpus
@@ -201,9 +200,11 @@ def test_rows_that_the_index_refuses_are_kept_with_its_reason_and_fail_the_load(
         run.load()
     generation = run.create()
     receipt = run.receipts(generation).find(run.plan.partitions[0].id)
-    letters = list(read_rejects(run.session.store, run.plan.run_id, receipt["rejects"]["file"]))
-    assert {letter.document_id for letter in letters} == {"d1", "d3"}
-    assert "immense term" in letters[0].reason
+    kept = load_task(run.session, generation).dead_letters(run.session.store).read(receipt["rejects"])
+    assert [(each.letter.document_id, each.letter.number, each.part, each.row) for each in kept] == [
+        ("d1", 1, 0, 1), ("d3", 3, 0, 3)]  # fmt: skip
+    assert {each.letter.status for each in kept} == {400}
+    assert "immense term" in kept[0].letter.reason
 
 
 @pytest.mark.opensearch

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import shlex
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from jobs.failures import Failures
 from jobs.session import Session
 from jobs.verbs.embed import read_receipts
+from jobs.verbs.load import load_task, refused_rows
 from jobs.verbs.status import stage_receipts
+from pipelines.dead_letters import DeadLetters, Rejects
 from pipelines.errors import SourceChanged, TargetError
 from pipelines.manifest import read_manifest
 from pipelines.plan.plan import Plan
-from pipelines.receipts import embed_receipts
+from pipelines.receipts import embed_receipts, load_receipts
 from pipelines.rejects import CAUSES, read_rejects
 
+_Example = tuple[str, str, str | None, str]  # cause, where, document id, reason
 STAGES = ("embed", "load", "verify")
 _EXAMPLES = 3
 _KEYS = 3
@@ -78,35 +82,66 @@ def _examples(plan: Plan, records: Sequence[dict[str, Any]]) -> list[dict[str, A
 
 
 def _group_rejects(session: Session, plan: Plan) -> list[dict[str, Any]]:
-    counts: dict[tuple[str, str], int] = defaultdict(int)
-    examples: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for stage, receipt in _receipts(session, plan):
-        for cause, count in receipt["rejects"]["counts"].items():
-            counts[stage, cause] += count
-        wanted = [cause for cause in receipt["rejects"]["counts"] if len(examples[stage, cause]) < _EXAMPLES]
-        if wanted:
-            for reject in read_rejects(session.store, plan.run_id, receipt["rejects"]["file"]):
-                if reject.cause in wanted and len(examples[stage, reject.cause]) < _EXAMPLES:
-                    examples[stage, reject.cause].append(
-                        {"at": reject.position, "document_id": reject.document_id, "reason": reject.reason}
-                    )
-    return [
-        {"stage": stage, "cause": cause, "count": count, "meaning": CAUSES.get(cause, "refused by the index"),
-         "examples": examples[stage, cause]}
-        for (stage, cause), count in sorted(counts.items(), key=lambda item: -item[1])
-    ]  # fmt: skip
+    """Rejected records of the embedding and dead letters of the load, by cause."""
+    groups = [*_groups("embed", _of_embedding(session, plan)), *_groups("load", _of_load(session, plan))]
+    for group in groups:  # what was rejected by its reader is mended at its source
+        group["next"] = (
+            f"backhaul retry CONF --cause {shlex.quote(group['cause'])}" if group["stage"] == "load" else None
+        )
+    return sorted(groups, key=lambda group: -group["count"])
 
 
-def _receipts(session: Session, plan: Plan) -> list[tuple[str, dict[str, Any]]]:
-    """Those that may name rejects. A manifest without any saves reading the embedding's."""
+def _groups(
+    stage: str, found: Iterable[tuple[Mapping[str, int], Callable[[], Iterable[_Example]]]]
+) -> list[dict[str, Any]]:
+    """``found``: counts by cause of one partition, and how to read its rejects."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for here, read in found:
+        counts.update(here)
+        if any(len(examples[cause]) < _EXAMPLES for cause in here):
+            for cause, at, document_id, reason in read():
+                if len(examples[cause]) < _EXAMPLES:
+                    examples[cause].append({"at": at, "document_id": document_id, "reason": reason})
+    return [{"stage": stage, "cause": cause, "count": count, "meaning": CAUSES.get(cause, "refused by the index"),
+             "examples": examples[cause]} for cause, count in counts.items()]  # fmt: skip
+
+
+def _of_embedding(session: Session, plan: Plan) -> Iterator[tuple[Mapping[str, int], Callable[[], Iterable[_Example]]]]:
     manifest = read_manifest(session.store, plan.run_id)
-    found = []
-    if manifest is None or manifest.totals["rejects"]:
-        found += [("embed", receipt) for receipt in read_receipts(session, plan).values()]
+    if manifest is not None and not manifest.totals["rejects"]:  # which saves reading all receipts
+        return
+    for receipt in read_receipts(session, plan).values():
+        if file := receipt["rejects"]["file"]:
+            yield receipt["rejects"]["counts"], partial(_rejects, session, plan, file)
+
+
+def _rejects(session: Session, plan: Plan, file: str) -> Iterator[_Example]:
+    for reject in read_rejects(session.store, plan.run_id, file):
+        yield reject.cause, reject.position, reject.document_id, reject.reason
+
+
+def _of_load(session: Session, plan: Plan) -> Iterator[tuple[Mapping[str, int], Callable[[], Iterable[_Example]]]]:
     try:
-        loads = stage_receipts(session, plan).get("load")
+        generation = session.target.find(session.generation_name(plan.run_id))
     except TargetError as error:
         session.say(f"what the index refused is left out: {error}")
-        return found
-    ids = sorted(loads.committed()) if loads else []
-    return found + [("load", receipt) for one in ids if loads and (receipt := loads.find(one))]
+        return
+    if generation is None:
+        return
+    receipts = load_receipts(session.store, plan.run_id, generation.name, generation.uuid)
+    letters = load_task(session, generation).dead_letters(session.store)
+    for refused in refused_rows(session, receipts, generation).values():
+        if refused["file"]:
+            yield refused["counts"], partial(_letters, letters, refused)
+
+
+def _letters(letters: DeadLetters, refused: Rejects) -> Iterator[_Example]:
+    for kept in letters.read(refused):
+        status = f"{kept.letter.status}: " if kept.letter.status else ""
+        yield (
+            kept.letter.cause,
+            f"part {kept.part} row {kept.row}",
+            kept.letter.document_id,
+            status + kept.letter.reason,
+        )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import Any
 
 from jobs.session import Session
 from jobs.verbs.embed import unfinished
+from pipelines.dead_letters import Rejects, total
 from pipelines.errors import GateRefused, LeaseHeld, TargetError
 from pipelines.load import LoadTask, LoadWork, loads_finished, mark_finished, must_read_manifest
 from pipelines.manifest import Manifest
@@ -75,7 +75,7 @@ def load_run(session: Session, plan: Plan, manifest: Manifest, *, only: set[str]
                 session, receipts, generation, finished, again=again
             ):
                 return target.find(generation.name) or generation
-    _check_dead_letters(session, receipts, generation)
+    check_dead_letters(session, receipts, generation)
     return target.find(generation.name) or generation
 
 
@@ -119,12 +119,16 @@ def finish_index(session: Session, receipts: Receipts, generation: Generation) -
 
 def _must_hold(session: Session, receipts: Receipts, generation: Generation) -> None:
     """Raises TargetError naming a partition of which the index holds fewer or more rows than its receipt says."""
-    stored = session.target.partitions(generation.name)
-    for partition_id, receipt in receipts.read(sorted(receipts.committed())).items():
-        if receipt["rows"] != stored.get(partition_id, 0):
+    stored, committed = session.target.partitions(generation.name), receipts.read(sorted(receipts.committed()))
+    refused = load_task(session, generation).dead_letters(session.store).all_now(committed)
+    for partition_id, receipt in committed.items():
+        rows = receipt["rows"]
+        if partition_id in refused:  # some of them may have been taken since
+            rows += sum(receipt["rejects"]["counts"].values()) - sum(refused[partition_id]["counts"].values())
+        if rows != stored.get(partition_id, 0):
             raise TargetError(
                 f"{generation.name} holds {stored.get(partition_id, 0)} rows of partition {partition_id[:12]}, of which "
-                f"{receipt['rows']} were loaded: it has lost some since, or somebody else writes to it. `backhaul repair CONF "
+                f"{rows} were loaded: it has lost some since, or somebody else writes to it. `backhaul repair CONF "
                 f"--generation {generation.name} --yes` loads what is missing and deletes what does not belong"
             )
 
@@ -135,21 +139,20 @@ def load_task(session: Session, generation: Generation) -> LoadTask:
                     generation=generation.name, index_uuid=generation.uuid)  # fmt: skip
 
 
-def dead_letter_counts(receipts: Receipts) -> Counter[str]:
-    """Rows that the index refused for good, by cause."""
-    counts: Counter[str] = Counter()
-    for receipt in receipts.read(sorted(receipts.committed())).values():
-        counts.update(receipt["rejects"]["counts"])
-    return counts
+def refused_rows(session: Session, receipts: Receipts, generation: Generation) -> dict[str, Rejects]:
+    """Dead letters as they are now, by partition id, where there ever were some."""
+    letters = load_task(session, generation).dead_letters(session.store)
+    return letters.all_now(receipts.read(sorted(receipts.committed())))
 
 
-def _check_dead_letters(session: Session, receipts: Receipts, generation: Generation) -> None:
-    counts = dead_letter_counts(receipts)
+def check_dead_letters(session: Session, receipts: Receipts, generation: Generation) -> None:
+    """Raises GateRefused when there are more than the settings allow."""
+    counts = total(refused_rows(session, receipts, generation).values())
     limit = session.settings.index.max_dead_letters
     if counts.total() > limit:
         causes = ", ".join(f"{cause} {count}" for cause, count in counts.most_common(5))
         raise GateRefused(
             f"{generation.name}: the index refused {counts.total()} rows for good ({causes}), over "
             f"index.max_dead_letters {limit}; `backhaul failures CONF` shows them with the reason the index gave. "
-            "Mend the cause and run `backhaul drop CONF --generation NAME` and `backhaul load CONF`, or raise the limit."
+            "Mend the cause, then `backhaul retry CONF` sends them again; or raise the limit."
         )

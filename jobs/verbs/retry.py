@@ -1,4 +1,5 @@
-"""Retry: give failed partitions their attempts back and run them again, all of them, by cause or one alone."""
+"""Retry: give failed partitions their attempts back and run them again, and send dead letters to the index again; all of
+them, by cause or of one partition alone."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from jobs.session import Session
 from jobs.verbs.embed import embed_run
 from jobs.verbs.failures import STAGES, failed_partitions
 from jobs.verbs.load import load_run
+from jobs.verbs.redrive import redrive_run
 from jobs.verbs.release import find_generation
 from jobs.verbs.status import stage_receipts
 from jobs.verbs.verify import verify_run
@@ -25,16 +27,18 @@ _THREADS = 16
 
 def retry_run(session: Session, plan: Plan, *, cause: str | None, partition: str | None,
               clear_only: bool = False) -> dict[str, Any]:  # fmt: skip
-    """Give the chosen failed partitions all their attempts again and run their stages for them, the embedding first.
+    """Give the chosen failed partitions all their attempts again and run their stages for them, the embedding first; then
+    send the index again what it had refused for good.
 
     Args:
-        cause: as ``failures`` groups them.
+        cause: as ``failures`` groups them, of partitions and of dead letters.
         partition: the beginning of an id.
         clear_only: forget the failures and run nothing: what is to be done before an array is submitted again. A failure
             that is forgotten is a pending partition like any other, for ``run`` too.
 
     Raises:
         PartitionsFailed: some failed again.
+        GateRefused: the index refuses more rows than ``index.max_dead_letters`` still.
         SettingsError: no partition has that id; or engine batch_array without ``clear_only``, where each child would
             give back the attempts that the others count.
     """
@@ -51,15 +55,18 @@ def retry_run(session: Session, plan: Plan, *, cause: str | None, partition: str
     if clear_only:
         for stage, ids in chosen.items():
             Failures(session.store, plan.run_id).clear(stage, ids)
+        redriven = None
     else:
         _run(session, plan, chosen)
+        redriven = redrive_run(session, plan, cause=cause, partition=partition)
     return {
         "run_id": plan.run_id,
         "retried": {stage: len(ids) for stage, ids in chosen.items()},
         "cleared_only": clear_only,
+        "dead_letters": redriven,
         "failed": {stage: len(records) for stage, records in failed_partitions(session, plan).items()},
         "causes": sorted({record["cause"] for records in failed.values() for record in records}),
-        "next": f"backhaul {next(iter(chosen), 'run') if clear_only else 'run'} CONF" if chosen else None,
+        "next": f"backhaul {next(iter(chosen), 'run') if clear_only else 'run'} CONF" if chosen or redriven else None,
     }
 
 

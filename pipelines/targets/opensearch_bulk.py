@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
@@ -23,6 +24,7 @@ from pipelines.targets.opensearch_failures import (
     classify,
     failure_of,
     is_overload,
+    is_unforeseen,
     was_answered,
 )
 from pipelines.targets.opensearch_index import path_of
@@ -33,6 +35,7 @@ from pipelines.targets.target import DeadLetter
 
 MOST_DEAD = 1_000  # of one write, unless the settings allow more: something other than documents is wrong
 _ALL_OF = 20  # lines of a body, refused for one cause, are no accident of documents
+_DOUBTS = 3  # tries of a line that meets an error no rule knows, before the document is to blame
 _SAY_AFTER_S = 3.0
 _LONGEST_WAIT_S = 2.0  # of one body; the gate spaces out what all of them send
 # Everything needed to inspect each item, and none of the rest: about 60 bytes an item.
@@ -53,6 +56,7 @@ class BulkWriter:
         self._stop = threading.Event()
         self._allowed = allowed
         self._said = False
+        self._doubts: Counter[str] = Counter()  # by id
         self._dead: list[DeadLetter] = []
 
     def write(self, lines: Iterable[Line]) -> int:
@@ -129,10 +133,12 @@ class BulkWriter:
         answer = self._cluster.once("POST", f"{path_of(self._index)}/_bulk", b"".join(line.data for line in lines),
                                     params={"filter_path": _ANSWER})  # fmt: skip
         items = [next(iter(item.values())) for item in answer.get("items", [])] if isinstance(answer, dict) else []
-        if [item.get("_id") for item in items] != [line.id for line in lines]:
+        # By id: where an ingest pipeline refuses a document, OpenSearch 3.5 answers for it in another place than its own.
+        by_id = {item.get("_id"): item for item in items}
+        if len(items) != len(lines) or by_id.keys() != {line.id for line in lines}:
             raise self._cluster.refused(Failure(200, UNREADABLE, f"{len(items)} items answered of {len(lines)}"))
         return [(line, failure_of(item["status"], item["error"]))
-                for line, item in zip(lines, items, strict=True) if "error" in item]  # fmt: skip
+                for line in lines if "error" in (item := by_id[line.id])]  # fmt: skip
 
     def _after_refusal(self, lines: list[Line], failure: Failure, passage: Passage,
                        ) -> tuple[list[list[Line]], Failure | None]:  # fmt: skip
@@ -161,7 +167,7 @@ class BulkWriter:
             verdict = classify(failure)
             if verdict is Verdict.STOP:
                 raise self._given_up(failure)
-            if verdict is Verdict.REJECT:
+            if verdict is Verdict.REJECT or self._is_to_blame(line, failure):
                 self._refuse_line(line, failure)
             else:
                 again.append((line, failure))
@@ -175,6 +181,12 @@ class BulkWriter:
             passage.too_large(sum(map(_size, lines)), for_good=False)
             return _halves(lines), first
         return [lines], first
+
+    def _is_to_blame(self, line: Line, failure: Failure) -> bool:
+        if not is_unforeseen(failure):
+            return False
+        self._doubts[line.id] += 1
+        return self._doubts[line.id] >= _DOUBTS
 
     def _must_differ(self, failures: list[Failure]) -> None:
         """Raises TargetHalted when every line of a body was refused for good, for one cause, and so many may not be."""
@@ -194,7 +206,7 @@ class BulkWriter:
                         self._cluster.url, self._index, failure, advice_on(failure), backoff.deadline_s)  # fmt: skip
 
     def _refuse_line(self, line: Line, failure: Failure) -> None:
-        self.refuse(DeadLetter(line.id, line.document_id, failure.type, failure.reason))
+        self.refuse(DeadLetter(line.id, line.document_id, line.number, failure.type, failure.reason, failure.status))
 
     def _given_up(self, failure: Failure, how_long: str = "") -> TargetHalted:
         return self._cluster.halted(f"writing to index {self._index} failed{how_long} ({failure}); "

@@ -60,6 +60,7 @@ _BY_TYPE = {
     "index_closed_exception": Verdict.STOP,
     NO_CONNECTION: Verdict.BACK_OFF,
     TIMEOUT: Verdict.SHRINK,
+    "fail_processor_exception": Verdict.REJECT,  # a pipeline of the index's owner, as 500
     CERTIFICATE: Verdict.STOP,
     UNREADABLE: Verdict.BACK_OFF,  # a proxy in front of a node that restarts
 }
@@ -79,6 +80,11 @@ def classify(failure: Failure) -> Verdict:
     return Verdict.STOP
 
 
+def is_unforeseen(failure: Failure) -> bool:
+    """An error of the node that no rule knows: it may pass, or the document is to blame."""
+    return failure.status == 500 and failure.type not in _BY_TYPE
+
+
 def is_overload(failure: Failure) -> bool:
     """Whether it says that less at once would have been taken."""
     return failure.status == 429 or failure.type in ("rejected_execution_exception", "circuit_breaking_exception")
@@ -95,7 +101,7 @@ def was_answered(failure: Failure) -> bool:
 
 def may_pass(failure: Failure) -> bool:
     """Whether to repeat a request that holds no documents. An unknown 500 is a bug that waiting does not mend."""
-    if failure.status == 500 and failure.type not in _BY_TYPE:
+    if is_unforeseen(failure):
         return False
     return classify(failure) in (Verdict.BACK_OFF, Verdict.SHRINK) and failure.status != 413
 

@@ -22,6 +22,7 @@ class Line:
 
     id: str
     document_id: str
+    number: int  # of the row within its partition
     data: bytes
 
 
@@ -34,16 +35,20 @@ def index_lines(table: pa.Table, refuse: Callable[[DeadLetter], None]) -> Iterat
     finite = np.isfinite(vectors).min(axis=1, initial=True)
     for i, row in enumerate(rows_of(table)):
         if not finite[i]:
-            refuse(DeadLetter(row["id"], row["document_id"], "bad_vector", "the vector holds NaN or infinity"))
+            refuse(
+                DeadLetter(
+                    row["id"], row["document_id"], row["number"], "bad_vector", "the vector holds NaN or infinity"
+                )
+            )
             continue
         row[VECTOR] = vectors[i]
         action = orjson.dumps({"index": {"_id": row["id"]}})
-        yield Line(row["id"], row["document_id"],
+        yield Line(row["id"], row["document_id"], row["number"],
                    b"%b\n%b\n" % (action, orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)))  # fmt: skip
 
 
 def delete_lines(ids: Iterable[str]) -> Iterator[Line]:
-    return (Line(each, "", orjson.dumps({"delete": {"_id": each}}) + b"\n") for each in ids)
+    return (Line(each, "", -1, orjson.dumps({"delete": {"_id": each}}) + b"\n") for each in ids)
 
 
 def pack(lines: Iterable[Line], max_bytes: Callable[[], int], max_rows: int = MAX_ROWS) -> Iterator[list[Line]]:

@@ -74,12 +74,15 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A row the index refused for good, with the error type and reason it gave."""
+    """A row the index refused for good, with the error type, the reason and the status it gave. ``number`` is the row's
+    within its partition; ``status`` None: it was never sent."""
 
     id: str
     document_id: str
+    number: int
     cause: str
     reason: str
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from pipelines.manifest import Entry, read_rows
 from pipelines.partition import Partition
 from pipelines.parts import rows_of, vectors_of
 from pipelines.receipts import load_receipts
-from pipelines.rejects import read_rejects
 from pipelines.store import Store, open_store
 from pipelines.targets.backends import open_target
 from pipelines.targets.target import IndexTarget
@@ -171,11 +170,10 @@ def compare(wanted: Iterator[Wanted], found: Iterator[Found], partition: str, *,
 
 
 def dead_letters(store: Store, task: LoadTask, partition_id: str) -> set[str]:
-    """Chunk ids that the load of this partition gave up."""
+    """Chunk ids of this partition that the index refuses for good."""
     receipt = load_receipts(store, task.run_id, task.generation, task.index_uuid).find(partition_id)
-    if receipt is None or not receipt["rejects"]["file"]:
-        return set()
-    return {reject.position for reject in read_rejects(store, task.run_id, receipt["rejects"]["file"])}
+    letters = task.dead_letters(store)
+    return {kept.letter.id for kept in letters.read(letters.now(partition_id, receipt))}
 
 
 def _altered(mine: Wanted, theirs: Found, partition: str) -> list[str]:

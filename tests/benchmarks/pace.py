@@ -112,7 +112,9 @@ class Load:
             for number, document in enumerate(DOCUMENTS):
                 if time.monotonic() > until:
                     return
-                yield Line(f"{cycle}-{number}", "", b'{"index":{"_id":"%d-%d"}}\n%b\n' % (cycle, number, document))
+                yield Line(
+                    f"{cycle}-{number}", "", number, b'{"index":{"_id":"%d-%d"}}\n%b\n' % (cycle, number, document)
+                )
             cycle += 1
 
 

@@ -22,10 +22,10 @@ import yaml
 
 from jobs.session import Session
 from jobs.settings import load_settings
+from jobs.verbs.load import load_task
 from pipelines.load import must_read_manifest
 from pipelines.manifest import read_rows
 from pipelines.receipts import load_receipts
-from pipelines.rejects import read_rejects
 from tests.e2e.command import backhaul
 from tests.e2e.corpora import write_conf, write_corpus
 from tests.fixtures.faulty_opensearch import SeededFaults, faulty_opensearch
@@ -109,6 +109,7 @@ def _compare(session: Session, seed: int, seconds: float, faults: SeededFaults) 
     generation = session.target.find(name)
     assert generation is not None
     receipts = load_receipts(session.store, plan.run_id, name, generation.uuid)
+    letters = load_task(session, generation).dead_letters(session.store)
     wanted: dict[str, tuple[str, str]] = {}  # id → row digest, document id
     found: list[tuple[str, str]] = []
     dead: dict[str, str] = {}
@@ -122,8 +123,7 @@ def _compare(session: Session, seed: int, seconds: float, faults: SeededFaults) 
         ]
         receipt = receipts.find(entry.partition)
         assert receipt is not None
-        if file := receipt["rejects"]["file"]:
-            dead |= {reject.position: reject.reason for reject in read_rejects(session.store, plan.run_id, file)}
+        dead |= {kept.letter.id: kept.letter.reason for kept in letters.read(receipt["rejects"])}
     reasons = {row: why for row, (_, document) in wanted.items() if (why := _poison(document))}
     there = dict(found)
     good = set(wanted) - set(reasons)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipelines.errors import TargetError
 from pipelines.targets.opensearch_lines import Line, index_lines, pack
-from tests.fixtures.faulty_opensearch import Act, Answer, Forward, Request, error_of, faulty_opensearch
+from tests.fixtures.faulty_opensearch import Act, Answer, Forward, Request, bulk_items, error_of, faulty_opensearch
 from tests.fixtures.opensearch import delete_indices
 from tests.targets.opensearch_case import Case, chunk, chunks, table, vectors
 
@@ -32,7 +32,7 @@ def case(opensearch_url: str) -> Iterator[Case]:
 class TestPack:
     @given(st.lists(st.integers(1, 60)), st.integers(1, 100), st.integers(1, 7))
     def test_bodies_keep_both_limits_and_the_order(self, sizes: list[int], max_bytes: int, max_rows: int) -> None:
-        lines = [Line(str(i), "d", b"x" * size) for i, size in enumerate(sizes)]
+        lines = [Line(str(i), "d", i, b"x" * size) for i, size in enumerate(sizes)]
         bodies = list(pack(lines, lambda: max_bytes, max_rows))
         assert [line for body in bodies for line in body] == lines
         for body in bodies:
@@ -41,13 +41,13 @@ class TestPack:
 
     @given(st.lists(st.integers(1, 60)), st.integers(1, 100))
     def test_no_two_neighbours_would_fit_into_one(self, sizes: list[int], max_bytes: int) -> None:
-        bodies = list(pack([Line("i", "d", b"x" * size) for size in sizes], lambda: max_bytes, 1000))
+        bodies = list(pack([Line("i", "d", 0, b"x" * size) for size in sizes], lambda: max_bytes, 1000))
         for body, following in pairwise(bodies):
             assert sum(len(line.data) for line in body) + len(following[0].data) > max_bytes
 
     def test_a_bound_that_shrinks_holds_for_the_next_body(self) -> None:
         bounds = iter([100] * 5 + [20] * 100)
-        bodies = list(pack([Line("i", "d", b"x" * 10)] * 20, lambda: next(bounds)))
+        bodies = list(pack([Line("i", "d", 0, b"x" * 10)] * 20, lambda: next(bounds)))
         assert [len(body) for body in bodies][1:3] == [2, 2]
 
 
@@ -152,6 +152,20 @@ class TestFailures:
             case.target(url=url).load(case.name, [table(chunks(0, 30))])
         assert [len(body.splitlines()) // 2 for body in bodies] == [30, 1]
         assert case.ids() == {chunk(4).id}
+
+    def test_a_document_that_meets_an_error_nobody_foresaw_is_to_blame_after_a_few_tries(self, case: Case) -> None:
+        def rule(request: Request) -> Act | None:
+            if "/_bulk" not in request.path:
+                return None
+            ids = [each for _, each, _ in bulk_items(request.body)]
+            bug = (500, {"type": "null_pointer_exception", "reason": "Cannot invoke"})
+            return Forward(refuse={ids.index(chunk(4).id): bug}) if chunk(4).id in ids else None
+
+        with faulty_opensearch(case.url, rule) as url:
+            loaded = case.target(url=url).load(case.name, [table(chunks(0, 30))])
+        assert [(dead.id, dead.number, dead.cause, dead.status) for dead in loaded.dead] == [
+            (chunk(4).id, 4, "null_pointer_exception", 500)]  # fmt: skip
+        assert case.ids() == ALL - {chunk(4).id}
 
     def test_bodies_shrink_until_the_limit_of_the_way_there_lets_them_through(self, case: Case) -> None:
         taken = []
