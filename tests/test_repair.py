@@ -201,6 +201,7 @@ def test_the_command_says_what_it_did_and_what_to_type_next(tmp_path: Path) -> N
     command = f"backhaul repair {conf} --generation {generation} --yes"
     assert command in refused.err
     assert "3 missing" in refused.err
+    assert command in backhaul_here("verify", conf, "--json").json["message"]
     assert backhaul_here(*command.split()[1:-1]).code == 2  # nobody is there to say yes
     repaired = backhaul_here(*command.split()[1:])
     assert repaired.code == 0, repaired.err
