@@ -20,22 +20,28 @@ from tests.e2e.command import COMMAND, environment, worker_processes
 from tests.e2e.corpora import write_conf, write_corpus
 
 
-def worker_peak_mb(folder: Path, documents: int, verb: str = "embed") -> float:
+def worker_peak_mb(folder: Path, documents: int) -> float:
     """MB of the larger worker of ``backhaul embed`` over ``documents`` documents of about 1 KB."""
     source = write_corpus(folder / f"source{documents}", objects=documents // 1000, documents=1000, words=120)
     conf = write_conf(folder / f"{documents}.yaml", root=f"file://{folder}/root{documents}", source=f"file://{source}",
                       embed={"rows_per_part": 2048, "dimensions": 384}, engine={"workers": 2},
                       partition={"target_tokens": 500_000})  # fmt: skip
-    driver = subprocess.Popen([*COMMAND, verb, str(conf), "--json"], env=environment(), stdout=subprocess.DEVNULL,
+    return peaks_mb("embed", conf)[0]
+
+
+def peaks_mb(verb: str, conf: Path, *words: str) -> tuple[float, float]:
+    """MB of the larger worker of a command, and of the driver."""
+    driver = subprocess.Popen([*COMMAND, verb, str(conf), "--json", *words], env=environment(), stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)  # fmt: skip
-    peak = 0
+    worker, own = 0, 0
     while driver.poll() is None:
+        own = max(own, _high_water_kb(driver.pid))
         for child in worker_processes(driver.pid):
-            peak = max(peak, _high_water_kb(child.pid))
+            worker = max(worker, _high_water_kb(child.pid))
         time.sleep(0.05)
     if driver.returncode:
         raise SystemExit(f"backhaul {verb} ended with {driver.returncode}")
-    return peak / 1024
+    return worker / 1024, own / 1024
 
 
 def _high_water_kb(pid: int) -> int:
