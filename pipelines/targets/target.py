@@ -34,7 +34,7 @@ class IndexSettings(BaseModel):
     keep_releases: int = Field(
         3, ge=1, description="generations to keep for a rollback; nothing is dropped by itself yet"
     )
-    max_bulk_bytes: int = Field(8 << 20, ge=1 << 16, description="serialised bytes of one bulk request (OpenSearch)")
+    max_bulk_bytes: int = Field(4 << 20, ge=1 << 16, description="serialised bytes of one bulk request (OpenSearch)")
     deadline_s: float = Field(
         120.0,
         gt=0,
