@@ -176,6 +176,12 @@ def evaluate(r: Result) -> str:
 
 def doctor(r: Result) -> str:
     lines = [f"{'ok  ' if check['ok'] else 'BAD '} {check['name']:<9} {check['found']}" for check in r["checks"]]
+    if able := r["capabilities"]:
+        width = max(map(len, able))
+        lines += [
+            "capabilities of the index:",
+            *(f"     {name.replace('_', ' '):<{width}}  {said}" for name, said in able.items()),
+        ]
     return "\n".join([*lines, "versions  " + ", ".join(f"{name} {found}" for name, found in r["versions"].items())])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from pipelines.verify.settings import VerifySettings
 
 BASE = shipped("conf", "base.yaml")
 _MAX_LAYERS = 8
+_OF_PYDANTIC = ("function-", "tuple[", "dict[")  # steps of a location that no file has
 
 
 class CostSettings(BaseModel):
@@ -82,7 +84,7 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
         SettingsError: naming the key, the file that set it and the nearest valid name.
     """
     layers = [*_file_layers(Path(path)), *_override_layers(overrides)]
-    merged = OmegaConf.merge(*(layer.values for layer in layers))
+    merged = OmegaConf.create(reduce(_laid_over, (OmegaConf.to_container(layer.values) for layer in layers)))
     try:
         plain = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
@@ -92,6 +94,13 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
     except ValidationError as error:
         lines = [_message(detail, layers) for detail in error.errors()]
         raise SettingsError("\n".join(lines)) from error
+
+
+def _laid_over(below: Any, above: Any) -> Any:  # Any: plain YAML
+    """Mappings key by key; anything else is replaced, also by something of another kind (OmegaConf would stop)."""
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return below | {name: _laid_over(below.get(name), value) for name, value in above.items()}
 
 
 def _file_layers(path: Path, depth: int = 0) -> list[_Layer]:
@@ -135,7 +144,7 @@ def _override_layers(overrides: Sequence[str]) -> Iterator[_Layer]:
 
 
 def _message(detail: ErrorDetails, layers: Sequence[_Layer]) -> str:
-    location = [part for part in detail["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
+    location = [part for part in detail["loc"] if not (isinstance(part, str) and part.startswith(_OF_PYDANTIC))]
     key = ".".join(map(str, location))
     where = _origin(location, layers)
     if detail["type"] == "extra_forbidden":

@@ -25,7 +25,7 @@ class ReleaseRecord:
 class ReleaseLog:
     def __init__(self, store: Store, corpus: str) -> None:
         self._store = store
-        self._corpus = corpus
+        self.corpus = corpus
 
     def newest(self, target_id: str) -> ReleaseRecord | None:
         """The record with the highest number."""
@@ -59,4 +59,4 @@ class ReleaseLog:
         return record if created is Created.WON else None
 
     def _folder(self, target_id: str) -> str:
-        return f"corpora/{self._corpus}/releases/{target_id}/"
+        return f"corpora/{self.corpus}/releases/{target_id}/"

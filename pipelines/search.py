@@ -1,6 +1,6 @@
 """Lexical, vector and hybrid search of one generation. Knows no index client, service or metric.
 
-Hybrid is fused here, so that it means the same on every target.
+Hybrid is fused here unless the target does it by the same formula, so that it means the same on every target.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def search_many(target: IndexTarget, embedder: Embedder | None, generation: str,
     queries = [
         query
         for row, text in enumerate(texts)
-        for query in _sides(text, None if vectors is None else vectors[row], mode, depth, exact, tuple(filters))
+        for query in _sides(target, text, None if vectors is None else vectors[row], mode, depth, exact, tuple(filters))
     ]
     answers = [
         hits
         for start in range(0, len(queries), _QUERIES_PER_REQUEST)
         for hits in target.search(generation, queries[start : start + _QUERIES_PER_REQUEST])
     ]
-    if mode == "hybrid":
+    if mode == "hybrid" and not target.fuses:
         answers = [fuse(answers[row : row + 2]) for row in range(0, len(answers), 2)]
     return [_ordered(hits)[:k] for hits in answers]
 
@@ -92,8 +92,10 @@ def best_per_document(hits: Iterable[Hit]) -> list[Hit]:
     return list(best.values())
 
 
-def _sides(text: str, vector: Vectors | None, mode: Mode, k: int, exact: bool,
+def _sides(target: IndexTarget, text: str, vector: Vectors | None, mode: Mode, k: int, exact: bool,
            filters: tuple[tuple[str, str], ...]) -> list[Query]:  # fmt: skip
+    if mode == "hybrid" and target.fuses:
+        return [Query(text=text, vector=vector, exact=exact, k=k, filters=filters)]
     lexical = Query(text=text, k=k, filters=filters)
     nearest = Query(vector=vector, exact=exact, k=k, filters=filters)
     return {"lexical": [lexical], "vector": [nearest], "hybrid": [lexical, nearest]}[mode]

@@ -119,6 +119,37 @@ def test_an_index_that_answers_is_described(tmp_path: Path, source: Path, opense
     assert "knn" in checks["index"]["found"]
 
 
+@pytest.mark.opensearch
+def test_what_the_index_can_do_is_a_table_and_json(tmp_path: Path, source: Path, opensearch_url: str) -> None:
+    conf = _conf(tmp_path, source, index={"target": "opensearch", "url": opensearch_url})
+    able = backhaul_here("doctor", conf, "--json").json["capabilities"]
+    shown = backhaul_here("doctor", conf).out
+    assert able["native"].startswith("unknown: ")
+    told = [" ".join(line.split()) for line in shown.splitlines()]
+    assert [name for name, said in able.items() if f"{name.replace('_', ' ')} {said}" not in told] == []
+
+
+@pytest.mark.opensearch
+def test_an_index_that_cannot_hold_what_is_asked_for_is_told_with_its_capabilities_and_before_a_run(
+    tmp_path: Path, source: Path, opensearch_url: str
+) -> None:
+    conf = _conf(tmp_path, source, index={"target": "opensearch", "url": opensearch_url, "engine": "faiss"})
+    outcome, checks = _doctor(conf)
+    name, found = _only(checks)
+    assert (name, outcome.code) == ("index", 1)
+    assert "index.engine: faiss needs native libraries" in found
+    assert outcome.json["capabilities"]["native"].startswith("unknown: ")
+    run = backhaul_here("run", conf)
+    assert run.code == 2
+    assert "index.engine: faiss needs native libraries" in run.err
+    assert not (tmp_path / "root" / "runs").exists()
+
+
+def test_the_embedded_index_says_what_it_does_not_do(tmp_path: Path, source: Path) -> None:
+    able = backhaul_here("doctor", _conf(tmp_path, source), "--json").json["capabilities"]
+    assert able["filters by metadata"].startswith("no: ")
+
+
 def test_too_little_memory_for_the_workers_says_what_to_lower(tmp_path: Path, source: Path) -> None:
     _, checks = _doctor(_conf(tmp_path, source, engine={"workers": 100_000}))
     name, found = _only(checks)

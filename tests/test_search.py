@@ -54,6 +54,8 @@ class LetterEmbedder:
 class TwoSides:
     """As much of a target as a search asks for, with fixed answers for its lexical and vector queries."""
 
+    fuses = False
+
     def __init__(self, sides: dict[str, list[Hit]]) -> None:
         self._sides = sides
 

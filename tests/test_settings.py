@@ -38,6 +38,17 @@ def test_extends_names_the_file_below_and_later_layers_win(tmp_path: Path) -> No
     assert (settings.engine.workers, settings.index.shards, settings.index.replicas) == (5, 2, 0)
 
 
+def test_a_later_layer_may_give_a_mapping_where_an_earlier_one_gave_a_list(tmp_path: Path) -> None:
+    path = _conf(tmp_path, GOOD.replace("papers}", "papers, fields: {id: key, metadata: [lang]}}"))
+    fields = load_settings(path, ["source.fields.metadata={lang: keyword, stars: number}"]).source.fields
+    assert (fields.id, fields.metadata) == ("key", {"lang": "keyword", "stars": "number"})
+
+
+def test_a_type_that_is_none_names_the_field(tmp_path: Path) -> None:
+    path = _conf(tmp_path, GOOD.replace("papers}", "papers, fields: {metadata: {stars: nummer}}}"))
+    assert "source.fields.metadata.stars: Input should be 'keyword', 'number', 'date' or 'boolean'" in _error(path)
+
+
 def test_a_circle_of_files_is_named(tmp_path: Path) -> None:
     path = _conf(tmp_path, "extends: run.yaml\n")
     assert "circle" in _error(path)

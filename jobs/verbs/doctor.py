@@ -38,17 +38,19 @@ class Check:
 
 def examine(session: Session) -> dict[str, Any]:
     """Every check, passed or not; nothing is left behind in the root."""
-    checks = [_check(name, probe) for name, probe in _probes(session)]
+    able: dict[str, str] = {}
+    checks = [_check(name, probe) for name, probe in _probes(session, able)]
     return {"ok": all(check.ok for check in checks), "checks": [asdict(check) for check in checks],
+            "capabilities": able,
             "versions": {**_versions(), "python": platform.python_version()}}  # fmt: skip
 
 
-def _probes(session: Session) -> Iterator[tuple[str, Callable[[], str]]]:
+def _probes(session: Session, able: dict[str, str]) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "settings", lambda: f"corpus {session.settings.corpus}, engine {session.settings.engine.name}"
     yield "root", lambda: _root(session)
     yield "source", lambda: _source(session)
     yield "model", lambda: _model(session)
-    yield "index", lambda: ", ".join(f"{name} {value}" for name, value in session.target.describe().items())
+    yield "index", lambda: _index(session, able)
     yield "memory", lambda: _memory(session)
     if session.settings.engine.name == "spark":
         yield "java", lambda: _java(session)
@@ -84,6 +86,15 @@ def _model(session: Session) -> str:
     space = space_of(session.settings.embed, session.settings.storage)
     session.maker  # noqa: B018  # checks the derived file against its card
     return f"weights {space.weights[:12]}, {space.dimensions} dimensions, at most {space.max_tokens} tokens"
+
+
+def _index(session: Session, able: dict[str, str]) -> str:
+    """``able`` is given what the index can do, also where that is not enough."""
+    found = ", ".join(f"{name} {value}" for name, value in session.target.describe().items())
+    able |= session.target.capabilities()
+    if refusals := session.target.refusals():
+        raise BackhaulError(f"{found}; it cannot hold what the settings ask for: " + "; ".join(refusals))
+    return found
 
 
 def _memory(session: Session) -> str:

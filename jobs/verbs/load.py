@@ -13,6 +13,7 @@ from pipelines.load import LoadTask, LoadWork, loads_finished, mark_finished, mu
 from pipelines.manifest import Manifest
 from pipelines.plan.partitions import Partitions
 from pipelines.plan.plan import Plan
+from pipelines.read.reader import SourceSettings
 from pipelines.receipts import Receipts, load_receipts
 from pipelines.targets.target import Generation, Meta
 
@@ -55,7 +56,7 @@ def load_run(session: Session, plan: Plan, manifest: Manifest, *, only: set[str]
         session.say(f"load: at most {target.max_writers} may write to {settings.index.target} at once, which the array's "
                     f"first children do; child {session.child.index} of {session.child.of} leaves")  # fmt: skip
         return None
-    meta = Meta(settings.corpus, plan.run_id, manifest.space, settings.source.fields.metadata)
+    meta = Meta(settings.corpus, plan.run_id, manifest.space, *_metadata(settings.source))
     name = session.generation_name(plan.run_id)
     generation = target.create(name, meta, plan.space.dimensions, rows=manifest.rows)
     receipts = load_receipts(session.store, plan.run_id, generation.name, generation.uuid)
@@ -77,6 +78,12 @@ def load_run(session: Session, plan: Plan, manifest: Manifest, *, only: set[str]
                 return target.find(generation.name) or generation
     check_dead_letters(session, receipts, generation)
     return target.find(generation.name) or generation
+
+
+def _metadata(source: SourceSettings) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Names of the metadata fields, and the types of those that are no keyword."""
+    types = source.fields.metadata_types
+    return tuple(types), {name: kind for name, kind in types.items() if kind != "keyword"}
 
 
 def _load_pending(session: Session, plan: Plan, manifest: Manifest, generation: Generation, receipts: Receipts,

@@ -11,6 +11,7 @@ from jobs.verbs.embed import embed_run
 from jobs.verbs.load import load_run
 from jobs.verbs.plan import describe_plan, open_or_plan
 from jobs.verbs.verify import is_proved, must_pass, verify_run
+from pipelines.errors import SettingsError
 from pipelines.release import release
 
 
@@ -24,7 +25,9 @@ def run_corpus(session: Session, *, replan: bool = False, force: bool = False) -
     began = time.monotonic()
     session.refuse_array("run")
     session.engine  # noqa: B018  # nor may an engine that cannot run be found out after planning
-    session.target  # noqa: B018  # an index that nobody can reach is told before anything is paid for
+    # An index that nobody can reach, or that cannot hold this one, is told before anything is paid for.
+    if refusals := session.target.refusals():
+        raise SettingsError("the index cannot hold what the settings ask for:\n  " + "\n  ".join(refusals))
     planned = open_or_plan(session, replan=replan)
     plan, before = planned.plan, describe_plan(session, planned)
     session.say(

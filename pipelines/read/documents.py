@@ -70,7 +70,7 @@ def _document(record: Record, wanted: FieldsSettings, key: dict[str, str]) -> Do
         doc_type=fields.label(wanted.doc_type) or key.get("doc_type"),
         date=date or key.get("date") or key.get("day"),
         tenant=tenant,
-        metadata=fields.metadata(wanted.metadata),
+        metadata=fields.metadata(wanted.metadata_types),
     )
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import datetime
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pipelines.document import Scalar
 
 _NAMES_SHOWN = 20
 _MONTH = re.compile(r"\d{4}(-(0[1-9]|1[0-2]))?")
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_LONGEST_NUMBER = 400  # characters; Python refuses to read whole numbers of thousands
 _INT64 = range(-(2**63), 2**64)
 
 
@@ -85,10 +89,36 @@ class Fields:
         except ValueError as error:
             raise FieldError("wrong_type", f"field {name!r} is {value[:40]!r}, not an ISO 8601 date") from error
 
-    def metadata(self, names: tuple[str, ...]) -> dict[str, Scalar]:
-        """The declared fields that have a value."""
-        found = {name: self._scalar(name) for name in names}
+    def metadata(self, types: Mapping[str, str]) -> dict[str, Scalar]:
+        """The declared fields that have a value, each as its type spells it."""
+        read = {"keyword": self._scalar, "number": self._number, "date": self.date, "boolean": self._boolean}
+        found = {name: read[kind](name) for name, kind in types.items()}
         return {name: value for name, value in found.items() if value is not None}
+
+    def _number(self, name: str) -> Scalar:
+        """CSV knows texts alone, so a text that spells a number is one, and an empty text is none."""
+        value = self._get(name)
+        if isinstance(value, str):
+            text = value.strip()
+            if not text:
+                return None
+            if len(text) > _LONGEST_NUMBER or not _DECIMAL.fullmatch(text):
+                raise FieldError("wrong_type", f"field {name!r} is {text[:40]!r}, not a number")
+            value = int(text) if _WHOLE.fullmatch(text) else float(text)
+        elif isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise FieldError("wrong_type", f"field {name!r} is {_kind(value)}, not a number")
+        return _storable(value, name)
+
+    def _boolean(self, name: str) -> Scalar:
+        value = self._get(name)
+        if isinstance(value, str):
+            text = value.strip().lower()
+            if text not in ("", "true", "false"):
+                raise FieldError("wrong_type", f"field {name!r} is {value[:40]!r}, not true or false")
+            return text == "true" if text else None
+        if value is not None and not isinstance(value, bool):
+            raise FieldError("wrong_type", f"field {name!r} is {_kind(value)}, not a boolean")
+        return value
 
     def _scalar(self, name: str) -> Scalar:
         value = self._get(name)
@@ -96,12 +126,8 @@ class Fields:
             return value.isoformat()
         if isinstance(value, str):
             return _encodable(value, name)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise FieldError("wrong_type", f"field {name!r} is {value}, which no index can hold")
-        if isinstance(value, int) and value not in _INT64:
-            raise FieldError("wrong_type", f"field {name!r} is a whole number of more than 64 bits")
         if value is None or isinstance(value, bool | int | float):
-            return value
+            return _storable(value, name)
         raise FieldError("wrong_type", f"field {name!r} is {_kind(value)}; metadata holds texts, numbers and booleans")
 
     def _get(self, name: str | None) -> Any:  # Any: as the format gives it
@@ -112,6 +138,14 @@ def _iso(value: str) -> str:
     if len(value) <= len("2024-W01-1"):
         return datetime.date.fromisoformat(value).isoformat()
     return datetime.datetime.fromisoformat(value).isoformat()
+
+
+def _storable(value: float | None, name: str) -> Scalar:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise FieldError("wrong_type", f"field {name!r} is {value}, which no index can hold")
+    if isinstance(value, int) and value not in _INT64:
+        raise FieldError("wrong_type", f"field {name!r} is a whole number of more than 64 bits")
+    return value
 
 
 def _encodable(value: str, name: str | None) -> str:

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipelines.document import Position
 from pipelines.partition import Slice
 from pipelines.store import StorageSettings, Store
 
 Format = Literal["jsonl", "csv", "tsv", "parquet", "text", "markdown"]
+MetadataType = Literal["keyword", "number", "date", "boolean"]
 
 
 class FieldsSettings(BaseModel):
@@ -27,7 +28,22 @@ class FieldsSettings(BaseModel):
     doc_type: str | None = Field(None, description="the document type")
     date: str | None = Field(None, description="an ISO 8601 date")
     tenant: str | None = Field(None, description="the tenant that ids are scoped by")
-    metadata: tuple[str, ...] = Field((), description="further scalar fields to keep")
+    metadata: tuple[str, ...] | dict[str, MetadataType] = Field(
+        (), description="further scalar fields to keep: names, or names with types (keyword, number, date, boolean)"
+    )
+
+    @field_validator("metadata")
+    @classmethod
+    def _plain_where_plain(
+        cls, found: tuple[str, ...] | dict[str, MetadataType]
+    ) -> tuple[str, ...] | dict[str, MetadataType]:
+        """Names alone say the same as names that are all keywords, and must make the same run."""
+        return tuple(found) if set(found.values() if isinstance(found, dict) else ()) <= {"keyword"} else found
+
+    @property
+    def metadata_types(self) -> dict[str, MetadataType]:
+        """Of every metadata field. A keyword may hold any scalar, kept as it is and compared as a word."""
+        return dict(self.metadata) if isinstance(self.metadata, dict) else dict.fromkeys(self.metadata, "keyword")
 
 
 class SourceSettings(BaseModel):

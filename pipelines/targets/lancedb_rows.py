@@ -187,7 +187,8 @@ def where(filters: Sequence[tuple[str, str]]) -> str | None:
     """
     for name, _ in filters:
         if name not in FILTERS:
-            raise TargetError(f"{name!r} is no filter; filter by {', '.join(FILTERS)}")
+            instead = ", or by metadata with index.target opensearch" if name.startswith("metadata.") else ""
+            raise TargetError(f"{name!r} is no filter of LanceDB; filter by {', '.join(FILTERS)}{instead}")
     return " AND ".join(f"`{name}` = {literal(value)}" for name, value in filters) or None
 
 

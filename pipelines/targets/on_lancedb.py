@@ -54,6 +54,7 @@ class LanceTarget:
     id = "lancedb"
     max_writers: int | None = 1
     exact_vectors = True
+    fuses = False
 
     def __init__(self, settings: IndexSettings, uri: str, storage: StorageSettings, log: ReleaseLog) -> None:
         text_analysis(settings.analyzer)  # a wrong setting is told now, not after a load
@@ -198,6 +199,17 @@ class LanceTarget:
             "analyzer": self._settings.analyzer,
             "approximate search": f"HNSW from {ANN_MIN_ROWS:,} rows on; below that every search is exact",
         }
+
+    def capabilities(self) -> dict[str, str]:
+        return {
+            "types of metadata": "no: values keep their types in one column, declared or not",
+            "filters by metadata": "no: by doc_type, tenant, document_id and partition",
+            "analysis": "no: language analysers and standard",
+            "hybrid": "no: fused here",
+        }
+
+    def refusals(self) -> list[str]:
+        return []
 
     def _names(self) -> list[str]:
         names: list[str] = []

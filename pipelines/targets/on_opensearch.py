@@ -7,22 +7,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
 
+import numpy as np
 import pyarrow as pa
 
 from pipelines.backoff import Backoff
+from pipelines.parts import vectors_of
 from pipelines.releases import ReleaseLog
 from pipelines.targets.opensearch_alias import Aliases
 from pipelines.targets.opensearch_bulk import BulkWriter
+from pipelines.targets.opensearch_capabilities import Capabilities, must_support, probe, refusals, service_of
 from pipelines.targets.opensearch_cluster import Cluster
-from pipelines.targets.opensearch_failures import may_pass
+from pipelines.targets.opensearch_failures import Refused, may_pass
 from pipelines.targets.opensearch_index import Indices, path_of
 from pipelines.targets.opensearch_lines import Line, delete_lines, index_lines
 from pipelines.targets.opensearch_pace import Gate, Pace
 from pipelines.targets.opensearch_scan import of_partition, scan_partition
-from pipelines.targets.opensearch_search import failure_in, hits_of, multi_search_body
+from pipelines.targets.opensearch_search import METADATA, failure_in, hits_of, multi_search_body
+from pipelines.targets.opensearch_templates import templates_on
 from pipelines.targets.opensearch_watch import Watch
 from pipelines.targets.target import Generation, Health, Hit, IndexSettings, Loaded, Meta, Query, ScannedRows
 
@@ -41,18 +45,25 @@ class OpenSearchTarget:
     """
 
     max_writers: int | None = None
-    exact_vectors = True
 
     def __init__(self, settings: IndexSettings, log: ReleaseLog) -> None:
         self._settings = settings
+        self._corpus = log.corpus
         self._cluster = Cluster(settings)
-        self._about: dict[str, Any] = self._cluster.call("GET", "/")
+        self.exact_vectors = settings.returned_exactly
+        self._about = self._ask_about()
         self.id = str(self._about.get("cluster_uuid") or self._cluster.url)
         self._indices = Indices(self._cluster, settings)
         self._aliases = Aliases(self._cluster, self.id, log)
         self._gate, self._watch = Gate(Pace(settings.max_bulk_bytes)), Watch(self._cluster)
+        self._types: dict[str, dict[str, str]] = {}  # of metadata fields, by generation
 
     def create(self, name: str, meta: Meta, dimensions: int, *, rows: int = 0) -> Generation:
+        if self._asks_for_more:
+            must_support(self._settings, self._probed)
+        if self._settings.vectors == "byte" and meta.space["normalized"]:
+            raise self._cluster.error("index.vectors: byte takes whole numbers from -128 to 127, and this model's vectors "
+                                      "are normalised; set index.compression: 4, which compresses the graph alone")  # fmt: skip
         return self._indices.create(name, meta, dimensions, rows)
 
     def find(self, name: str) -> Generation | None:
@@ -76,6 +87,7 @@ class OpenSearchTarget:
         def lines() -> Iterator[Line]:
             nonlocal rows
             for table in batches:
+                self._must_fit(table)
                 rows += table.num_rows
                 yield from index_lines(table, writer.refuse)
 
@@ -89,6 +101,7 @@ class OpenSearchTarget:
 
     def finish_load(self, name: str) -> None:
         self._indices.check(name)
+        self._indices.allow_graphs(name)
         self._indices.refresh(name)
         self._indices.merge(name)
         self._indices.restore_profile(name)
@@ -157,22 +170,72 @@ class OpenSearchTarget:
         self._indices.drop(name)
 
     def describe(self) -> dict[str, str]:
+        found = {"url": self._cluster.url, "id": self.id, "service": service_of(self._settings)}
+        if not self._about:
+            return found
         version = self._about.get("version", {})
         health = self._cluster.call("GET", "/_cluster/health")
-        plugins = self._cluster.call("GET", "/_cat/plugins", params={"format": "json", "h": "component,version"})
-        knn = {str(found["version"]) for found in plugins if found["component"] == "opensearch-knn"}
-        return {
-            "url": self._cluster.url,
-            "id": self.id,
+        return found | {
             "distribution": str(version.get("distribution", "unknown")),
             "version": str(version.get("number", "unknown")),
-            "service": _service(self._cluster.url, self._settings),
             "health": f"{health['status']}, {health['number_of_data_nodes']} data nodes",
-            "knn": ", ".join(sorted(knn)) or "missing; install the k-NN plugin",
+            "knn": self._probed.knn.why,
         }
 
+    def capabilities(self) -> dict[str, str]:
+        # A name like those of the corpus's generations: templates are chosen by it.
+        matching = templates_on(self._cluster, f"{self._corpus}-0123456789ab-01234567")
+        told = "unknown: this user may not ask" if matching is None else "; ".join(map(str, matching)) or "none"
+        return {**self._probed.rows(), "templates that match": told}
+
+    def refusals(self) -> list[str]:
+        return refusals(self._settings, self._probed) if self._asks_for_more else []
+
+    @property
+    def fuses(self) -> bool:
+        return self._settings.server_hybrid and self._probed.hybrid.able is True
+
+    @cached_property
+    def _probed(self) -> Capabilities:
+        return probe(self._cluster, self._settings, self._about)
+
+    @property
+    def _asks_for_more(self) -> bool:
+        """Than what every cluster with the k-NN plugin has; only then is it asked, which takes some requests."""
+        s = self._settings
+        special = s.engine != "lucene" or s.vectors != "float" or s.times_smaller > 1 or s.derived_source is not None
+        return special or service_of(s) == "Serverless"
+
+    def _ask_about(self) -> dict[str, Any]:
+        try:
+            return dict(self._cluster.call("GET", "/"))
+        except Refused as error:
+            if error.failure.status == 404 and service_of(self._settings) == "Serverless":
+                return {}  # it has no such page
+            raise
+
+    def _must_fit(self, table: pa.Table) -> None:
+        """Raises TargetError where the index takes bytes and a vector has other components: nothing is rounded here, as
+        the vectors of an index are those of its parts."""
+        if self._settings.vectors != "byte":
+            return
+        vectors = vectors_of(table)
+        wrong = (vectors != np.rint(vectors)) | (vectors < -128) | (vectors > 127)
+        if wrong.any():
+            raise self._cluster.error("index.vectors: byte takes whole numbers from -128 to 127, and a vector holds "
+                                      f"{vectors[wrong][0]}; set index.vectors: float and index.compression: 4")  # fmt: skip
+
+    def _types_of(self, name: str, queries: Sequence[Query]) -> dict[str, str]:
+        """Types of the generation's metadata fields, if a query asks for them."""
+        if not any(field.startswith(METADATA) for query in queries for field, _ in query.filters):
+            return {}
+        if name not in self._types:
+            meta = self._indices.meta_of(name)
+            self._types[name] = {field: meta.metadata_types.get(field, "keyword") for field in meta.metadata_fields}
+        return self._types[name]
+
     def _search(self, name: str, queries: list[Query]) -> list[list[Hit]]:
-        body = multi_search_body(queries, self._settings.ef_search)
+        body = multi_search_body(queries, self._settings, self._types_of(name, queries))
         backoff = Backoff(SEARCH_DEADLINE_S)
         while True:
             answer = self._cluster.call("POST", f"{path_of(name)}/_msearch", body, deadline_s=SEARCH_DEADLINE_S)
@@ -181,11 +244,3 @@ class OpenSearchTarget:
                 return [hits_of(each) for each in answer["responses"]]
             if not all(map(may_pass, failures)) or not backoff.wait():
                 raise self._cluster.refused(failures[0])
-
-
-def _service(url: str, settings: IndexSettings) -> str:
-    """What stands behind the address, guessed from its name."""
-    host = urlsplit(url).hostname or ""
-    if settings.service == "aoss" or host.endswith(".aoss.amazonaws.com"):
-        return "OpenSearch Serverless"
-    return "managed domain" if host.endswith((".es.amazonaws.com", ".aos.amazonaws.com", ".on.aws")) else "plain"

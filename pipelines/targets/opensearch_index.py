@@ -9,20 +9,22 @@ import re
 import time
 from typing import Any
 
-from pipelines.errors import SettingsError
+from pipelines.errors import SettingsError, TargetError
 from pipelines.targets.opensearch_cluster import Cluster, segment
 from pipelines.targets.opensearch_failures import Refused, may_pass
 from pipelines.targets.opensearch_health import health_of, must_have_room
 from pipelines.targets.opensearch_mapping import (
-    LOADING,
     VECTOR,
     index_body,
+    load_profile,
     meta_of,
     must_have_meta,
     must_have_shape,
+    search_profile,
     shape_differences,
     shards_for,
 )
+from pipelines.targets.opensearch_templates import templates_on
 from pipelines.targets.target import Generation, Health, IndexSettings, Meta
 
 _MERGE_DEADLINE_S = 6 * 3600.0
@@ -46,7 +48,10 @@ class Indices:
         try:
             self._cluster.call("PUT", path_of(name), body)
         except Refused as error:
-            if error.failure.type != "resource_already_exists_exception":
+            if error.failure.status == 400 and error.failure.type != "resource_already_exists_exception":
+                raise self._cluster.error(f"{name} cannot be made as the settings ask ({error.failure}); look at index.analyzer, "
+                                          "index.analysis and index.settings") from error  # fmt: skip
+            if error.failure.status != 400:
                 raise
         index, what = self._must_find(name), self._what(name)
         must_have_meta(meta_of(index["mappings"], what), meta, what)
@@ -56,7 +61,13 @@ class Indices:
 
     def _must_have_shape(self, name: str, index: dict[str, Any], meta: Meta, dimensions: int) -> None:
         wanted = index_body(self._settings, name, meta, dimensions, self._settings.shards)
-        must_have_shape(index, wanted, self._what(name))
+        try:
+            must_have_shape(index, wanted, self._what(name))
+        except TargetError as error:
+            if matching := templates_on(self._cluster, name):
+                raise TargetError(f"{error} {'; '.join(map(str, matching))}: it may be why; give it other index_patterns "
+                                  "if so") from error  # fmt: skip
+            raise
 
     def _processors(self) -> int:
         """Of all data nodes; 1 where the cluster does not tell."""
@@ -91,6 +102,9 @@ class Indices:
         index = self._must_find(name)
         return health_of(self._cluster, name, index["settings"]["index"], self._settings.replicas, wait_s)
 
+    def meta_of(self, name: str) -> Meta:
+        return self._must_be_ours(name, self._must_find(name))
+
     def dimensions(self, name: str) -> int:
         """Those of the mapping, whatever ``_meta`` says."""
         index = self._must_find(name)
@@ -120,11 +134,15 @@ class Indices:
                 raise
 
     def set_load_profile(self, name: str) -> None:
-        self._put_settings(name, LOADING)
+        self._put_settings(name, load_profile(self._settings))
 
     def restore_profile(self, name: str) -> None:
-        # null: the cluster's own default
-        self._put_settings(name, {"refresh_interval": None, "number_of_replicas": self._settings.replicas})
+        self._put_settings(name, search_profile(self._settings))
+
+    def allow_graphs(self, name: str) -> None:
+        """From here on faiss builds graphs: what is written out now, and what is merged."""
+        if self._settings.engine == "faiss":
+            self._put_settings(name, {"knn.advanced.approximate_threshold": None})
 
     def refresh(self, name: str) -> None:
         self._cluster.call("POST", f"{path_of(name)}/_refresh", read_s=_SLOW_READ_S)

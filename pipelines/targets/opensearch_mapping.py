@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.digest import check_format
 from pipelines.errors import TargetError
 from pipelines.space import Space
+from pipelines.targets.extra_settings import extra_settings, flat
 from pipelines.targets.target import IndexSettings, Meta
 
 META_KEY = "backhaul"
@@ -20,11 +21,31 @@ _LEAST_ROWS = 5_000
 _MOST_BYTES = 30 << 30
 _COPIES_OF_A_VECTOR = 2  # in the field's own file, and in the graph and the stored source together
 _BYTES_OF_TEXT = 2_000
+# Of a load profile: these change while a generation lives.
+_PASSING = ("refresh_interval", "number_of_replicas", "knn.advanced.approximate_threshold")
 _INDEXED_CHARACTERS = 8191  # a term holds 32,766 bytes at most; UTF-8 needs up to four per character
 
 
-# A refresh, a replica: each builds graphs that are built again later. Restored when the load is finished.
-LOADING: dict[str, Any] = {"refresh_interval": "-1", "number_of_replicas": 0}
+# OpenSearch's types of metadata fields. A double compares whole numbers exactly up to 2^53; what is returned is exact.
+_TYPES: dict[str, dict[str, Any]] = {
+    "keyword": {"type": "keyword", "ignore_above": _INDEXED_CHARACTERS},
+    "number": {"type": "double"},
+    "date": {"type": "date", "format": "strict_date_optional_time"},
+    "boolean": {"type": "boolean"},
+}
+
+
+def load_profile(settings: IndexSettings) -> dict[str, Any]:
+    """What an index has while it is loaded: a refresh or a replica builds graphs that are built again later. Lucene
+    builds its graphs all the same; faiss none, until the threshold is put back."""
+    faiss = {"knn.advanced.approximate_threshold": "-1"} if settings.engine == "faiss" else {}
+    return {"refresh_interval": "-1", "number_of_replicas": 0, **faiss}
+
+
+def search_profile(settings: IndexSettings) -> dict[str, Any]:
+    """What it has afterwards; null is the cluster's own default."""
+    faiss = {"knn.advanced.approximate_threshold": None} if settings.engine == "faiss" else {}
+    return {"refresh_interval": None, "number_of_replicas": settings.replicas, **faiss}
 
 
 def first_release_alias(name: str) -> str:
@@ -50,9 +71,8 @@ def index_body(settings: IndexSettings, name: str, meta: Meta, dimensions: int, 
     return {
         "aliases": {first_release_alias(name): {}},
         "settings": {"index": {
-            "knn": True,
-            **({"number_of_shards": shards} if shards else {}),
-            **LOADING,
+            **_lasting(settings, shards),
+            **load_profile(settings),
         }},
         "mappings": {
             "dynamic": "strict",
@@ -60,6 +80,38 @@ def index_body(settings: IndexSettings, name: str, meta: Meta, dimensions: int, 
             "properties": _properties(settings, meta, dimensions),
         },
     }  # fmt: skip
+
+
+def _lasting(settings: IndexSettings, shards: int | None) -> dict[str, Any]:
+    """Settings that stay as the index was made with them."""
+    asked: dict[str, Any] = {"knn": True}
+    if shards:
+        asked["number_of_shards"] = shards
+    if settings.gpu_build:
+        asked["knn.remote_index_build.enabled"] = True
+    if settings.derived_source is not None:
+        asked["knn.derived_source.enabled"] = settings.derived_source
+    if settings.analysis:
+        asked["analysis"] = settings.analysis
+    return asked | extra_settings(settings.settings)
+
+
+def _vector_field(settings: IndexSettings, dimensions: int) -> dict[str, Any]:
+    field: dict[str, Any] = {
+        "type": "knn_vector",
+        "dimension": dimensions,
+        # The engine is always named: the default one ends the whole node where its native libraries are missing.
+        "method": {"name": "hnsw", "engine": settings.engine, "space_type": SPACE_TYPE,
+                   "parameters": {"m": settings.m, "ef_construction": settings.ef_construction}},
+    }  # fmt: skip
+    if settings.vectors == "byte":
+        field["data_type"] = "byte"
+    if settings.on_disk:
+        field["mode"] = "on_disk"
+    if settings.times_smaller > 1 or settings.on_disk:
+        # Half precision too: how the encoder is spelled has changed with OpenSearch 3.6, this has not.
+        field["compression_level"] = f"{settings.times_smaller}x"
+    return field
 
 
 def _properties(settings: IndexSettings, meta: Meta, dimensions: int) -> dict[str, Any]:
@@ -84,14 +136,8 @@ def _properties(settings: IndexSettings, meta: Meta, dimensions: int) -> dict[st
         "number": {"type": "long"},
         "row_digest": {"type": "keyword", "index": False},
         "metadata": {"type": "object", "dynamic": "strict", "properties": {
-            name: {"type": "keyword", "ignore_above": _INDEXED_CHARACTERS} for name in meta.metadata_fields}},
-        VECTOR: {
-            "type": "knn_vector",
-            "dimension": dimensions,
-            # The engine is always named: the default one ends the whole node where its native libraries are missing.
-            "method": {"name": "hnsw", "engine": "lucene", "space_type": SPACE_TYPE,
-                       "parameters": {"m": settings.m, "ef_construction": settings.ef_construction}},
-        },
+            name: _TYPES[meta.metadata_types.get(name, "keyword")] for name in meta.metadata_fields}},
+        VECTOR: _vector_field(settings, dimensions),
     }  # fmt: skip
 
 
@@ -105,7 +151,8 @@ def meta_of(mappings: dict[str, Any], what: str) -> Meta | None:
     if value is None:
         return None
     check_format(value.get("format"), what)
-    return Meta(value["corpus"], value["run_id"], value["space"], tuple(value["metadata_fields"]), value["format"])
+    return Meta(value["corpus"], value["run_id"], value["space"], tuple(value["metadata_fields"]),
+                value.get("metadata_types", {}), value["format"])  # fmt: skip
 
 
 def must_have_meta(found: Meta | None, wanted: Meta, what: str) -> None:
@@ -134,9 +181,8 @@ def shape_differences(index: dict[str, Any], body: dict[str, Any]) -> list[str]:
     wrong = _differences(wanted, mappings.get("properties", {}), "")
     wrong += [f"{name}: absent here, present there" for name in mappings.get("properties", {}) if name not in wanted]
     wrong += _differences({"dynamic": "strict"}, mappings, "")
-    asked = body["settings"]["index"]
-    asked = {name: asked[name] for name in ("knn", "number_of_shards") if name in asked}
-    return wrong + _differences(asked, settings, "")
+    asked = {name: value for name, value in flat(body["settings"]["index"]) if name not in _PASSING}
+    return wrong + _differences(asked, dict(flat(settings)), "")
 
 
 def _differences(wanted: dict[str, Any], found: dict[str, Any], path: str) -> list[str]:
@@ -153,5 +199,5 @@ def _differences(wanted: dict[str, Any], found: dict[str, Any], path: str) -> li
     return wrong
 
 
-def _spelled(value: Any) -> str:  # Any: JSON; index settings come back as strings, whatever was sent
-    return str(value).lower()
+def _spelled(value: Any) -> Any:  # Any: JSON; index settings come back as strings, whatever was sent
+    return [_spelled(each) for each in value] if isinstance(value, list) else str(value).lower()

@@ -11,19 +11,29 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 
 from pipelines.embed.embedder import Vectors
+from pipelines.targets.extra_settings import check_analysis, check_extra
+from pipelines.targets.vectors import VectorSettings
+
+# Keys that came later count only where they are set, so that the names of older generations stay.
+_ALWAYS = ("target", "analyzer", "shards", "replicas", "m", "ef_construction")
+_WHERE_SET = ("engine", "vectors", "on_disk", "compression", "gpu_build", "derived_source", "analysis", "settings")
 
 
-class IndexSettings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class IndexSettings(VectorSettings):
     target: Literal["opensearch", "lancedb"] = Field(
         "lancedb", description="opensearch | lancedb (embedded, one writer)"
     )
     url: str | None = Field(None, description="OpenSearch: https://host:port; LanceDB: a uri, default <root>/lancedb")
-    analyzer: str = Field("english", description="language analyser of title and text")
+    analyzer: str = Field("english", description="analyser of title and text: a language, or one of index.analysis")
+    analysis: dict[str, Any] = Field(
+        {}, description="analysers, tokenizers and filters of your own, as OpenSearch's index settings spell them"
+    )
+    settings: dict[str, Any] = Field(
+        {}, description="further index settings (OpenSearch), such as codec; those that Backhaul sets are refused"
+    )
     shards: int | None = Field(
         None, ge=1, description="primary shards (OpenSearch); null: by the rows and the processors of the data nodes"
     )
@@ -50,7 +60,22 @@ class IndexSettings(BaseModel):
 
     def deciding(self) -> dict[str, Any]:
         """What makes another generation of the same run: mapping and index settings, not limits or address."""
-        return self.model_dump(include={"target", "analyzer", "shards", "replicas", "m", "ef_construction"})
+        fields = type(self).model_fields
+        return self.model_dump(
+            include={*_ALWAYS, *(name for name in _WHERE_SET if getattr(self, name) != fields[name].default)}
+        )
+
+    @model_validator(mode="after")
+    def _target_knows_them(self) -> IndexSettings:
+        fields = type(self).model_fields
+        of_opensearch = (*_WHERE_SET, "faiss_installed", "server_hybrid")
+        if self.target != "opensearch" and (
+            found := [name for name in of_opensearch if getattr(self, name) != fields[name].default]
+        ):
+            raise ValueError(f"{', '.join(found)}: only index.target opensearch knows them")
+        check_analysis(self.analysis)
+        check_extra(self.settings)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +86,7 @@ class Meta:
     run_id: str
     space: dict[str, Any]
     metadata_fields: tuple[str, ...]
+    metadata_types: dict[str, str] = field(default_factory=dict)  # of those that are no keyword
     format: int = 1
 
 
@@ -93,13 +119,15 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One request of a batch: ``text`` for lexical, ``vector`` for vector (``exact`` scores every row)."""
+    """One request of a batch: ``text`` for lexical, ``vector`` for vector (``exact`` scores every row); both for a
+    hybrid one, where the target ``fuses``."""
 
     text: str | None = None
     vector: np.ndarray[Any, np.dtype[np.float32]] | None = None
     exact: bool = False
     k: int = 10
-    filters: tuple[tuple[str, str], ...] = ()  # (field, value): doc_type, tenant, document_id, partition
+    # (field, value): doc_type, tenant, document_id, partition; where the target has them, metadata.<name>
+    filters: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +174,10 @@ class IndexTarget(Protocol):
     id: str  # the cluster's uuid, or "lancedb"
     max_writers: int | None  # None: as many as the engine has
     exact_vectors: bool  # True when vectors come back bit for bit
+
+    @property
+    def fuses(self) -> bool:
+        """Whether it takes queries of text and vector, scored by reciprocal rank fusion (pipelines.search.fuse)."""
 
     def create(self, name: str, meta: Meta, dimensions: int, *, rows: int = 0) -> Generation:
         """Make the generation, or return the one of this name after checking that its meta and mapping are
@@ -205,4 +237,10 @@ class IndexTarget(Protocol):
         """Absent is no error; the live one is refused."""
 
     def describe(self) -> dict[str, str]:
-        """Version, health and capabilities, for ``doctor``. Raises TargetError when unreachable."""
+        """What it is and how it does, for ``doctor``. Raises TargetError when unreachable."""
+
+    def capabilities(self) -> dict[str, str]:
+        """What it can do, for ``doctor``: "yes", "no" or "unknown", each with its reason, or a version."""
+
+    def refusals(self) -> list[str]:
+        """Why it cannot hold what the settings ask for, a sentence each; ``create`` refuses with them."""

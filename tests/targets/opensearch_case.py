@@ -77,6 +77,15 @@ class Case:
         self.send("POST", f"/{self.name}/_refresh")
         return {row["id"] for page in self.target().scan(self.name, "p") for row in page.rows}
 
+    def search_lines(self, name: str, bodies: Sequence[Any]) -> list[Any]:
+        """The answers of one ``_msearch``."""
+        lines = "".join(f"{{}}\n{json.dumps(body)}\n" for body in bodies)
+        request = urllib.request.Request(
+            f"{self.url}/{name}/_msearch", lines.encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return list(json.loads(answer.read())["responses"])
+
     def send(self, method: str, path: str, body: Any = None) -> Any:
         return send(self.url, method, path, body)
 

@@ -322,3 +322,17 @@ def load_until_killed(uri: str, sender: multiprocessing.connection.Connection) -
     for start in range(0, 5000, 500):
         writer.load("g", [rows(range(start, start + 500))])
         sender.send(start)
+
+
+def test_a_filter_by_metadata_is_refused_with_what_there_is_instead(target: LanceTarget) -> None:
+    with pytest.raises(TargetError, match=r"metadata\.lang.*is no filter of LanceDB.*index\.target opensearch"):
+        target.search("g", [Query(text="row", filters=(("metadata.lang", "en"),))])
+
+
+def test_types_of_metadata_are_part_of_what_a_generation_is(target: LanceTarget) -> None:
+    typed = replace(META, metadata_fields=("stars",), metadata_types={"stars": "number"})
+    made = target.create("typed", typed, DIMENSIONS)
+    assert target.find("typed") == made
+    assert made.meta == typed
+    with pytest.raises(TargetError, match="metadata_types"):
+        target.create("typed", replace(typed, metadata_types={}), DIMENSIONS)
