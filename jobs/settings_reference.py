@@ -52,9 +52,9 @@ def list_keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, s
 
 def _kind(annotation: Any) -> str:  # Any: whatever stands as an annotation
     if get_origin(annotation) is Literal:
-        return "word"
-    if get_origin(annotation) is tuple:
-        return "list"
+        return "word" if isinstance(get_args(annotation)[0], str) else "whole number"
+    if get_origin(annotation) in (tuple, dict):
+        return "list" if get_origin(annotation) is tuple else "mapping"
     arguments = [part for part in get_args(annotation) if part is not type(None)]
     if arguments:
         nullable = len(arguments) < len(get_args(annotation))

@@ -36,7 +36,9 @@ def test_a_run_into_a_compressed_index_of_typed_metadata_is_proved_and_released(
     assert outcome.json["rows"] == 100
     session = Session(load_settings(conf, special), quiet=True)
     vector = open_embedder(session.settings.embed, session.settings.storage).embed(["anything"], "query")[0]
-    query = Query(vector=vector, k=100, exact=True, filters=(("metadata.rank", "7"),))
+    query = Query(
+        vector=vector, k=100, exact=True, filters=(("metadata.rank", "7.0"),)
+    )  # as a keyword it would be no "7"
     (hits,) = session.target.search(session.live().name, [query])
     assert [hit.metadata["rank"] for hit in hits] == [7, 7]
 

@@ -19,6 +19,7 @@ from pipelines.errors import TargetError
 from pipelines.targets.opensearch_mapping import index_body, load_profile, search_profile
 from pipelines.targets.opensearch_search import search_body
 from pipelines.targets.target import IndexSettings, Meta, Query
+from tests.fixtures.faulty_opensearch import Request, faulty_opensearch
 from tests.fixtures.opensearch import delete_indices
 from tests.targets.opensearch_case import DIMENSIONS, SPACE, Case
 
@@ -105,6 +106,23 @@ class TestRealNode:
         case.send("PUT", f"/{case.name}", bodies(CASES["faiss_gpu"])["index"] | {"aliases": {}})
         found = case.send("GET", f"/{case.name}/_settings")[case.name]["settings"]["index"]
         assert found["knn.remote_index_build"] == {"enabled": "true"}
+
+    def test_faiss_may_build_graphs_again_before_the_last_rows_are_written_out_and_merged(self, case: Case) -> None:
+        """On an index without rows, as none could be indexed here."""
+        asked = []
+
+        def rule(request: Request) -> None:
+            asked.append((request.path.partition("?")[0].rpartition("/")[2], request.body))
+
+        case.target(engine="faiss", faiss_installed=True).create(case.name, meta_of(case), DIMENSIONS)
+        with faulty_opensearch(case.url, rule) as url:
+            target = case.target(url=url, engine="faiss")
+            target.begin_load(case.name)
+            target.finish_load(case.name)
+        steps = [(name, json.loads(body)["index"].get("knn.advanced.approximate_threshold", "unset") if name == "_settings" else "")
+                 for name, body in asked if name in ("_settings", "_refresh", "_forcemerge")]  # fmt: skip
+        assert steps == [("_settings", "-1"), ("_settings", None), ("_refresh", ""), ("_forcemerge", ""), ("_settings", None),
+                         ("_refresh", "")]  # fmt: skip
 
     def test_it_takes_a_pipeline_with_each_search_of_a_request(self, case: Case) -> None:
         """As a hybrid search sends its own; this node has other processors, to the same effect on the request."""

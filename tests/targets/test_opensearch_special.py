@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from pipelines.errors import TargetError
-from pipelines.search import fuse, search
+from pipelines.search import fuse, search, search_many
 from pipelines.targets.target import Hit, IndexTarget, Meta, Query
 from tests.fixtures.faulty_opensearch import Answer, Request, faulty_opensearch
 from tests.fixtures.opensearch import delete_indices
@@ -45,7 +45,8 @@ class TestVectors:
         target, sent = case.target(**values), vectors(ROWS)
         load(target, case.name, case.meta, table(chunks(0, ROWS), sent))
         found = np.concatenate([page.vectors for page in target.scan(case.name, "p")])
-        assert target.exact_vectors
+        field = case.send("GET", f"/{case.name}/_mapping")[case.name]["mappings"]["properties"]["vector"]
+        assert (field["compression_level"], target.exact_vectors) == ("4x", True)
         assert found.tobytes() == sent.tobytes()
         queries = [Query(vector=vector, k=10) for vector in vectors(20, seed=9)]
         near = target.search(case.name, queries)
@@ -231,15 +232,14 @@ class TestHybrid:
                 {"_id": i, "_score": s, "_source": {"document_id": i}}
                 for i, s in (("b", 0.03), ("a", 0.02), ("c", 0.01))
             ]
-            return Answer(200, {"responses": [{"hits": {"hits": rank}}]})
+            return Answer(200, {"responses": [{"hits": {"hits": rank}}] * 2})
 
         with faulty_opensearch(case.url, rule) as url:
             target = case.target(url=url, server_hybrid=True)
-            hits = search(target, OneVector(), case.name, "row", mode="hybrid", k=2)  # type: ignore[arg-type]
-        assert [hit.id for hit in hits] == ["b", "a"]
-        (body,) = asked
-        assert list(body["query"]) == ["hybrid"]
-        assert body["size"] == 100  # as deep as it is fused here
+            answers = search_many(target, OneVector(), case.name, ["row", "rows"], mode="hybrid", k=2)  # type: ignore[arg-type]
+        assert [[(hit.id, hit.score) for hit in hits] for hits in answers] == [[("b", 0.03), ("a", 0.02)]] * 2
+        assert [list(body["query"]) for body in asked] == [["hybrid"]] * 2
+        assert {body["size"] for body in asked} == {100}  # as deep as it is fused here
 
     def test_the_cluster_is_asked_for_the_formula_of_our_own(self) -> None:
         from pipelines.search import RANK_CONSTANT

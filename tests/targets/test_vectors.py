@@ -59,6 +59,15 @@ def test_the_compression_in_effect_follows_from_all_of_them(values: Any, times: 
     assert settings(**values).times_smaller == times
 
 
+@pytest.mark.parametrize(
+    ("values", "exact"),
+    [({}, True), ({"compression": 4}, True), ({"vectors": "byte"}, True), ({"engine": "faiss"}, True),
+     ({"engine": "faiss", "vectors": "half"}, False), ({"engine": "faiss", "on_disk": True}, False)],
+)  # fmt: skip
+def test_vectors_are_compared_with_a_tolerance_where_the_index_may_not_keep_every_bit(values: Any, exact: bool) -> None:
+    assert settings(**values).returned_exactly is exact
+
+
 def test_the_names_of_generations_made_before_the_newer_keys_stay() -> None:
     """The digests as they were before; another one would load every corpus anew."""
     assert digest_of(IndexSettings().deciding())[:8] == "7b97c187"
