@@ -99,7 +99,9 @@ def _allowed(cluster: Cluster, path: str) -> Ability:
 
 
 def _knn(cluster: Cluster) -> Ability:
-    answer = _ask(cluster, "/_nodes/plugins", {"filter_path": "nodes.*.plugins.name,nodes.*.plugins.version"})
+    # With the version, so that a node without plugins is in the answer too.
+    asked = "nodes.*.version,nodes.*.plugins.name,nodes.*.plugins.version"
+    answer = _ask(cluster, "/_nodes/plugins", {"filter_path": asked})
     if not isinstance(answer, dict):
         return Ability(None, f"GET /_nodes/plugins: {answer}")
     found = [{each["name"]: each["version"] for each in node.get("plugins", [])}.get("opensearch-knn")

@@ -43,7 +43,8 @@ class TestVectors:
         self, case: Case, values: dict[str, Any]
     ) -> None:
         target, sent = case.target(**values), vectors(ROWS)
-        load(target, case.name, case.meta, table(chunks(0, ROWS), sent))
+        rows = [chunk(n, tenant="red" if n % 50 == 0 else "blue") for n in range(ROWS)]
+        load(target, case.name, case.meta, table(rows, sent))
         found = np.concatenate([page.vectors for page in target.scan(case.name, "p")])
         field = case.send("GET", f"/{case.name}/_mapping")[case.name]["mappings"]["properties"]["vector"]
         assert (field["compression_level"], target.exact_vectors) == ("4x", True)
@@ -56,6 +57,9 @@ class TestVectors:
         # Scored again with whole vectors: one scale for both, as the recall gate takes it.
         for answer, truth in zip(near, exact, strict=True):
             assert answer[0].score == pytest.approx(truth[0].score, abs=1e-6)
+        (inside,) = target.search(case.name, [replace(queries[0], filters=(("tenant", "red"),))])
+        assert {hit.document_id for hit in inside} <= {f"d{n}" for n in range(0, ROWS, 50)}
+        assert len(inside) == 10
 
     def test_whole_numbers_are_kept_as_bytes_and_come_back_exactly(self, case: Case) -> None:
         sent = np.random.default_rng(1).integers(-128, 128, (ROWS, DIMENSIONS)).astype(np.float32)
