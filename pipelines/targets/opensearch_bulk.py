@@ -28,7 +28,7 @@ from pipelines.targets.opensearch_failures import (
     was_answered,
 )
 from pipelines.targets.opensearch_index import path_of
-from pipelines.targets.opensearch_lines import Line, pack
+from pipelines.targets.opensearch_lines import Line, join, pack
 from pipelines.targets.opensearch_pace import MOST_IN_FLIGHT, Gate, Passage, Stopped
 from pipelines.targets.opensearch_watch import Watch
 from pipelines.targets.target import DeadLetter
@@ -123,14 +123,14 @@ class BulkWriter:
             return self._after_refusal(lines, error.failure, passage)
         if len(failures) < len(lines):
             backoff.reset()
-            passage.answered(sum(map(_size, lines)) - sum(_size(line) for line, _ in failures))
+            passage.answered(_size(lines) - _size(line for line, _ in failures))
         if len(failures) == len(lines) >= _ALL_OF:
             self._must_differ([failure for _, failure in failures])
         return self._after_failures(failures, passage)
 
     def _once(self, lines: list[Line]) -> list[tuple[Line, Failure]]:
         """The lines that failed, each with its failure. Raises Refused when no item was answered."""
-        answer = self._cluster.once("POST", f"{path_of(self._index)}/_bulk", b"".join(line.data for line in lines),
+        answer = self._cluster.once("POST", f"{path_of(self._index)}/_bulk", join(lines),
                                     params={"filter_path": _ANSWER})  # fmt: skip
         items = [next(iter(item.values())) for item in answer.get("items", [])] if isinstance(answer, dict) else []
         # By id: where an ingest pipeline refuses a document, OpenSearch 3.5 answers for it in another place than its own.
@@ -156,7 +156,7 @@ class BulkWriter:
         elif not was_answered(failure):
             passage.silence()
         if verdict is Verdict.SHRINK:
-            passage.too_large(sum(map(_size, lines)), for_good=failure.status == 413)
+            passage.too_large(_size(lines), for_good=failure.status == 413)
             return _halves(lines), failure
         return [lines], failure
 
@@ -178,7 +178,7 @@ class BulkWriter:
         if any(is_overload(failure) for _, failure in again):
             passage.overloaded()
         if any(classify(failure) is Verdict.SHRINK for _, failure in again):
-            passage.too_large(sum(map(_size, lines)), for_good=False)
+            passage.too_large(_size(lines), for_good=False)
             return _halves(lines), first
         return [lines], first
 
@@ -221,8 +221,8 @@ def _without_done(under_way: set[Future[None]]) -> set[Future[None]]:
     return others
 
 
-def _size(line: Line) -> int:
-    return len(line.data)
+def _size(lines: Iterable[Line]) -> int:
+    return sum(line.size for line in lines)
 
 
 def _halves(lines: list[Line]) -> list[list[Line]]:

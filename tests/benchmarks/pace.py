@@ -122,7 +122,7 @@ def _documents() -> list[bytes]:
     vectors = np.random.default_rng(1).standard_normal((DISTINCT, DIMENSIONS)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return [orjson.dumps({"id": str(n), "text": "a sentence of some words", "vector": vectors[n]},
-                         option=orjson.OPT_SERIALIZE_NUMPY) for n in range(DISTINCT)]  # fmt: skip
+                         option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE) for n in range(DISTINCT)]  # fmt: skip
 
 
 DOCUMENTS = _documents()
