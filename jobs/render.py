@@ -149,8 +149,14 @@ def generations(r: Result) -> str:
     if not r["generations"]:
         return f"corpus {r['corpus']} has no generation; `backhaul run CONF` makes one"
     words = {True: "verified", False: "FAILED", None: "not verified"}
-    return "\n".join(f"{'*' if g['live'] else ' '} {g['generation']}  {g['rows']:,} rows  {words[g['verified']]}"
+    return "\n".join(f"{'*' if g['live'] else ' '} {g['generation']}  {_rows_of(g)}  {words[g['verified']]}"
                      for g in r["generations"])  # fmt: skip
+
+
+def _rows_of(generation: Result) -> str:
+    if generation["rows"] is None:
+        return "some shards do not answer"
+    return f"{generation['rows']:,} rows{', set for loading' if generation['loading'] else ''}"
 
 
 def drop(r: Result) -> str:

@@ -95,3 +95,9 @@ def mark_finished(store: Store, receipts: Receipts) -> int:
     number = loads_finished(store, receipts) + 1
     store.create(f"{receipts.folder}/finished/{number:08d}.json", b"{}")
     return number
+
+
+def outdate_verifications(store: Store, receipts: Receipts) -> None:
+    """A finished generation is about to be written to: wherever that ends, what was verified before is of the past."""
+    if loads_finished(store, receipts):
+        mark_finished(store, receipts)

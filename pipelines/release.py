@@ -28,10 +28,11 @@ def release(store: Store, target: IndexTarget, log: ReleaseLog, corpus: str, gen
     """Move the alias to ``generation``.
 
     Raises:
-        GateRefused: its newest verification did not pass after its last load; or, without ``force``, its run was
-            planned earlier than the live one.
+        GateRefused: its newest verification did not pass after its last load, or a load of it was broken off; or,
+            without ``force``, its run was planned earlier than the live one.
         AliasMoved: another release came first.
     """
+    _must_be_set_for_searching(generation)
     _must_be_proved(store, corpus, generation)
     live = target.live(corpus)
     if live is not None and live != generation.name and not force:
@@ -44,20 +45,46 @@ def rollback(target: IndexTarget, log: ReleaseLog, corpus: str, to: str | None =
 
     Raises:
         SettingsError: there is no earlier release, or its index is gone.
+        GateRefused: a load of it was broken off.
+    """
+    found = find_rollback(target, log, corpus, to)
+    _must_be_set_for_searching(found)
+    return _move(target, log, corpus, target.live(corpus), found.name)
+
+
+def find_rollback(target: IndexTarget, log: ReleaseLog, corpus: str, to: str | None = None) -> Generation:
+    """Where ``rollback`` goes. Of one that was broken off after it had moved the alias only the record is missing: the
+    same command completes that and goes no further back.
+
+    Raises:
+        SettingsError: as ``rollback``.
     """
     live = target.live(corpus)
     if live is None:
         raise SettingsError(
             f"corpus {corpus} has no live generation to roll back from; `backhaul release CONF` makes one live"
         )
-    _repair_log(target, log, live)
+    newest = log.newest(target.id)
+    moved = newest is not None and newest.generation != live and log.before(target.id, newest.generation) == live
+    if to is None and moved:
+        to = live
     if to is None:
+        _repair_log(target, log, live)
         to = log.before(target.id, live)
     if to is None:
         raise SettingsError(f"corpus {corpus} has no release before {live}; `backhaul list CONF` shows its generations")
-    if target.find(to) is None:
+    found = target.find(to)
+    if found is None:
         raise SettingsError(f"generation {to} no longer exists; `backhaul list CONF` shows what can go live")
-    return _move(target, log, corpus, live, to)
+    return found
+
+
+def _must_be_set_for_searching(generation: Generation) -> None:
+    if generation.loading:
+        raise GateRefused(
+            f"generation {generation.name} is set for loading, not for searching: a load of it was broken off, or is under "
+            "way. `backhaul load CONF` goes on with it, then `backhaul verify CONF` proves it"
+        )
 
 
 def _must_be_proved(store: Store, corpus: str, generation: Generation) -> None:

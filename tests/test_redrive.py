@@ -113,7 +113,7 @@ def test_a_proof_from_before_does_not_count_any_more(refusing: Refusing) -> None
     before = loads_finished(run.session.store, run.receipts(refusing.generation))
     refusing.mended(*REFUSED)
     refusing.retry()
-    assert loads_finished(run.session.store, run.receipts(refusing.generation)) == before + 1
+    assert loads_finished(run.session.store, run.receipts(refusing.generation)) > before
     assert not is_proved(run.session, refusing.generation)
 
 

@@ -50,13 +50,19 @@ class Place:
 
     def load(self, generation: Generation) -> int:
         run = generation.meta.run_id
+        self.target.finish_load(generation.name)
         return mark_finished(self.store, load_receipts(self.store, run, generation.name, generation.uuid))
 
     def proved(self, number: int, gate: Gate = GOOD) -> Generation:
         generation = self.generation(number)
         verification = make_verification(generation, self.load(generation), [gate])
         record_verification(self.store, self.corpus, verification)
-        return generation
+        return self.found(generation.name)
+
+    def found(self, name: str) -> Generation:
+        found = self.target.find(name)
+        assert found is not None
+        return found
 
     def release(self, generation: Generation, *, force: bool = False) -> Released:
         return release(self.store, self.target, self.log, self.corpus, generation, force=force)
@@ -260,3 +266,16 @@ def _open_search(request: pytest.FixtureRequest, folder: Path) -> Place:
     store = open_store(f"file://{folder}/root", create=True)
     settings = IndexSettings(target="opensearch", url=url, replicas=0)
     return Place(store, OpenSearchTarget(settings, ReleaseLog(store, corpus)), corpus)
+
+
+@pytest.mark.opensearch
+def test_a_rollback_killed_between_alias_and_record_is_completed_by_the_same_command_and_goes_no_further(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    place = _open_search(request, tmp_path)
+    one, two, three = (place.proved(number) for number in (1, 2, 3))
+    for generation in (one, two, three):
+        place.release(generation)
+    place.target.move_alias(place.corpus, three.name, two.name)  # and then the process was killed
+    assert place.rollback() == Released(two.name, None, False)
+    assert place.rollback() == Released(one.name, two.name, True)

@@ -10,13 +10,14 @@ from pipelines.verify.record import newest_verification
 
 
 def list_generations(session: Session) -> dict[str, Any]:
-    """Every generation of the corpus, which one is live, and whether it was proved."""
+    """Every generation of the corpus, which one is live or set for loading, and whether it was proved. ``rows`` null: some
+    of its shards do not answer."""
     corpus = session.settings.corpus
     live, rows = session.target.live(corpus), []
     for generation in session.target.generations(corpus):
         proof = newest_verification(session.store, corpus, generation)
         rows.append({"generation": generation.name, "run_id": generation.meta.run_id, "rows": generation.rows,
-                     "live": generation.name == live, "verified": None if proof is None else proof.passed})  # fmt: skip
+                     "live": generation.name == live, "loading": generation.loading, "verified": None if proof is None else proof.passed})  # fmt: skip
     return {"corpus": corpus, "live": live, "generations": rows}
 
 

@@ -9,7 +9,14 @@ from jobs.session import Session
 from jobs.verbs.embed import unfinished
 from pipelines.dead_letters import Rejects, total
 from pipelines.errors import GateRefused, LeaseHeld, TargetError
-from pipelines.load import LoadTask, LoadWork, loads_finished, mark_finished, must_read_manifest
+from pipelines.load import (
+    LoadTask,
+    LoadWork,
+    loads_finished,
+    mark_finished,
+    must_read_manifest,
+    outdate_verifications,
+)
 from pipelines.manifest import Manifest
 from pipelines.plan.partitions import Partitions
 from pipelines.plan.plan import Plan
@@ -32,13 +39,15 @@ def load_corpus(session: Session, run_id: str | None) -> dict[str, Any]:
     name, uuid = (generation.name, generation.uuid) if generation else ("", "")
     receipts = load_receipts(session.store, plan.run_id, name, uuid)
     state = unfinished(session, "load", plan, receipts)
-    result = {"run_id": plan.run_id, "complete": not state["pending"] and loads_finished(session.store, receipts) > 0,
+    complete = not state["pending"] and loads_finished(session.store, receipts) > 0
+    result = {"run_id": plan.run_id, "complete": complete and generation is not None and not generation.loading,
               "generation": name or None, "rows": generation.rows if generation else None}  # fmt: skip
     return result if result["complete"] else {**result, **state}
 
 
 def load_run(session: Session, plan: Plan, manifest: Manifest, *, only: set[str] | None = None) -> Generation | None:
-    """Create the generation if need be and load what is pending; a finished load is left as it is.
+    """Create the generation if need be and load what is pending; a finished load is left as it is. One that has lost
+    rows for good with their nodes is dropped and made anew, unless it is live.
 
     Args:
         only: partition ids to try; the load is not finished while others are pending.
@@ -50,6 +59,7 @@ def load_run(session: Session, plan: Plan, manifest: Manifest, *, only: set[str]
     Raises:
         GateRefused: more dead letters than ``index.max_dead_letters``.
         TargetError, PartitionsFailed, Interrupted: resumable.
+        LeaseHeld: another process drops the generation.
     """
     settings, target, writers = session.settings, session.target, session.target.max_writers
     if session.child and (writers := session.child.writers(target.max_writers)) == 0:
@@ -58,15 +68,18 @@ def load_run(session: Session, plan: Plan, manifest: Manifest, *, only: set[str]
         return None
     meta = Meta(settings.corpus, plan.run_id, manifest.space, *_metadata(settings.source))
     name = session.generation_name(plan.run_id)
+    _drop_if_lost(session, plan, name)
     generation = target.create(name, meta, plan.space.dimensions, rows=manifest.rows)
     receipts = load_receipts(session.store, plan.run_id, generation.name, generation.uuid)
     finished, pending = loads_finished(session.store, receipts), plan.partitions.pending(receipts.committed(), only)
-    if finished and not pending:
+    if finished and not pending and not generation.loading:
         session.say(f"load: {generation.name} holds {generation.rows} rows already; nothing to load")
     else:
         with session.timed("load", plan.run_id, {"rows": manifest.rows}):
             again = False
             if pending:
+                outdate_verifications(session.store, receipts)
+                finished = loads_finished(session.store, receipts)
                 target.begin_load(generation.name)
                 pending = plan.partitions.pending(receipts.committed(), only)
                 # Who saw the last receipt in between may have finished before our beginning: then finish after it.
@@ -86,6 +99,45 @@ def _metadata(source: SourceSettings) -> tuple[tuple[str, ...], dict[str, str]]:
     return tuple(types), {name: kind for name, kind in types.items() if kind != "keyword"}
 
 
+def settle_load(session: Session, generation: Generation) -> Generation:
+    """Finish what a load that was killed left of a generation that holds all its rows, or was finished before: it is
+    still set for loading. One that has to be resumed is left as it is.
+
+    Raises:
+        TargetError: as ``finish_load``.
+    """
+    if not generation.loading:
+        return generation
+    plan = session.plan(generation.meta.run_id)
+    receipts = load_receipts(session.store, plan.run_id, generation.name, generation.uuid)
+    finished = loads_finished(session.store, receipts)
+    if not finished and plan.partitions.pending(receipts.committed()):
+        return generation
+    session.say(f"load: {generation.name} is still set for loading; finishing what was begun")
+    _finish(session, receipts, generation, finished, again=False)
+    return session.target.find(generation.name) or generation
+
+
+def _drop_if_lost(session: Session, plan: Plan, name: str) -> None:
+    """Raises TargetError for a live generation: what is left of it answers until another one is live."""
+    target, seen = session.target, session.target.find(name)
+    if seen is None or seen.rows is not None or not (lost := target.lost(name)):
+        return
+    if target.live(session.settings.corpus) == name:
+        other = f"index.ef_construction={session.settings.index.ef_construction + 1}"
+        raise TargetError(
+            f"{name} is live and has lost {lost}. It is not dropped while it is live: `backhaul rollback CONF` makes the "
+            "one before it live, then `backhaul run CONF` makes this one anew from its parts. If there is none before it, "
+            f"`backhaul run CONF --set {other}` makes one beside it from the same parts and releases that"
+        )
+    with session.alone(plan.run_id, f"drop-{name}"):
+        found = target.find(name)
+        if found and found.uuid == seen.uuid:  # else another process made it anew meanwhile
+            session.say(f"load: {name} has lost {lost}. It is not live: it is dropped and loaded anew from its parts; "
+                        "nothing is embedded")  # fmt: skip
+            target.drop(name)
+
+
 def _load_pending(session: Session, plan: Plan, manifest: Manifest, generation: Generation, receipts: Receipts,
                   pending: Partitions, writers: int | None) -> None:  # fmt: skip
     wanted = set(pending.ids)
@@ -95,13 +147,13 @@ def _load_pending(session: Session, plan: Plan, manifest: Manifest, generation: 
 
 
 def _finish(session: Session, receipts: Receipts, generation: Generation, before: int, *, again: bool) -> bool:
-    """Finish the load unless another process has, since ``before`` (``again``: though it has). False for an array's
-    child while another process is at it.
+    """Finish the load unless another process has, since ``before`` (``again``, or it is set for loading: though it has).
+    False for an array's child while another process is at it.
     """
     while True:
         try:
             with session.alone(generation.meta.run_id, lease_of_finishing(generation)):
-                if again or loads_finished(session.store, receipts) == before:
+                if again or loads_finished(session.store, receipts) == before or _is_loading(session, generation):
                     finish_index(session, receipts, generation)
                 return True
         except LeaseHeld as held:
@@ -122,6 +174,11 @@ def finish_index(session: Session, receipts: Receipts, generation: Generation) -
     session.target.finish_load(generation.name)
     _must_hold(session, receipts, generation)
     mark_finished(session.store, receipts)
+
+
+def _is_loading(session: Session, generation: Generation) -> bool:
+    found = session.target.find(generation.name)
+    return found is not None and found.loading
 
 
 def _must_hold(session: Session, receipts: Receipts, generation: Generation) -> None:

@@ -9,7 +9,7 @@ from jobs.session import Session
 from jobs.verbs.load import check_dead_letters, finish_index, lease_of_finishing, load_task, refused_rows
 from pipelines.dead_letters import total
 from pipelines.errors import LeaseHeld
-from pipelines.load import loads_finished
+from pipelines.load import loads_finished, outdate_verifications
 from pipelines.plan.plan import Plan
 from pipelines.receipts import Receipts, load_receipts
 from pipelines.redrive import RedriveTask, RedriveWork
@@ -50,6 +50,7 @@ def _redrive(session: Session, plan: Plan, generation: Generation, receipts: Rec
               if one.startswith(partition or "") and any(cause in (None, each) for each in refused["counts"])}  # fmt: skip
     if not wanted:
         return None
+    outdate_verifications(session.store, receipts)
     task = RedriveTask(load=load_task(session, generation), cause=cause)
     done = session.run_partitions("load", plan, plan.partitions.pending(set(), wanted), RedriveWork, task,
                                   workers=session.target.max_writers)  # fmt: skip

@@ -7,8 +7,9 @@ from typing import Any
 
 from jobs.session import Session
 from jobs.verbs.card import write_card
+from jobs.verbs.load import settle_load
 from pipelines.errors import SettingsError
-from pipelines.release import release, rollback
+from pipelines.release import find_rollback, release, rollback
 from pipelines.targets.target import Generation
 
 
@@ -27,10 +28,13 @@ def find_generation(session: Session, *, run_id: str | None, name: str | None) -
 
 def release_generation(session: Session, generation: Generation, *, force: bool) -> dict[str, Any]:
     session.refuse_array("release")
+    generation = settle_load(session, generation)
     released = release(session.store, session.target, session.log, session.settings.corpus, generation, force=force)
     write_card(session, session.plan(generation.meta.run_id))
     return asdict(released)
 
 
 def rollback_corpus(session: Session, to: str | None) -> dict[str, Any]:
-    return asdict(rollback(session.target, session.log, session.settings.corpus, to))
+    target, log, corpus = session.target, session.log, session.settings.corpus
+    found = settle_load(session, find_rollback(target, log, corpus, to))
+    return asdict(rollback(target, log, corpus, found.name))

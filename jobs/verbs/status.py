@@ -53,7 +53,8 @@ def run_status(session: Session, plan: Plan) -> dict[str, Any]:
     if index.generation:
         load = _stage(session, plan, "load", loads_of(session, plan, index.generation), now)
         # Before its end a load's rows are not to be seen by everybody.
-        load.figures.update(rows=index.generation.rows if index.finished else None, finished=bool(index.finished))
+        load.figures.update(rows=index.generation.rows if index.finished else None,
+                            finished=bool(index.finished) and not index.generation.loading)  # fmt: skip
         stages.append(load)
     figures = {stage.name: stage.figures for stage in stages}
     return {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs.session import Session
-from jobs.verbs.load import load_task
+from jobs.verbs.load import load_task, settle_load
 from pipelines.embed.backends import open_embedder
 from pipelines.errors import GateRefused
 from pipelines.load import loads_finished
@@ -53,6 +53,7 @@ def verify_run(session: Session, plan: Plan, manifest: Manifest, generation: Gen
     session.refuse_array("verify")
     settings, target = session.settings, session.target
     golden = read_golden(settings.verify.golden, settings.storage) if settings.verify.golden else []
+    generation = settle_load(session, generation)
     receipts = load_receipts(session.store, plan.run_id, generation.name, generation.uuid)
     finished = loads_finished(session.store, receipts)
     if not finished:

@@ -122,6 +122,9 @@ class LanceTarget:
         self._open(name)
         return Health(True, "one copy, in the object store")
 
+    def lost(self, name: str) -> str:
+        return ""  # a table is whole or cannot be read
+
     def count(self, name: str, partition: str | None = None) -> int:
         table = self._open(name)
         with self._connection.translated(f"counting {name}"):

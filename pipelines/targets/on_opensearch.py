@@ -101,13 +101,19 @@ class OpenSearchTarget:
 
     def finish_load(self, name: str) -> None:
         self._indices.check(name)
+        self._indices.shards.wait_for_primaries(name)
         self._indices.allow_graphs(name)
         self._indices.refresh(name)
         self._indices.merge(name)
-        self._indices.restore_profile(name)
         self._indices.refresh(name)
-        self._indices.wait_for_primaries(name)
+        self._indices.restore_replicas(name)
         self._indices.warm(name)
+        self._indices.restore_refresh(name)
+
+    def lost(self, name: str) -> str:
+        index = self._indices.read(name)
+        lost = self._indices.shards.lost(name) if index else []
+        return f"shards {', '.join(map(str, lost))}, which no node of the cluster holds any more" if lost else ""
 
     def differences(self, name: str, dimensions: int) -> list[str]:
         return self._indices.differences(name, dimensions)
@@ -117,7 +123,8 @@ class OpenSearchTarget:
 
     def count(self, name: str, partition: str | None = None) -> int:
         query = {"match_all": {}} if partition is None else of_partition(partition)
-        return int(self._cluster.call("POST", f"{path_of(name)}/_count", {"query": query})["count"])
+        answer = self._ask(name, {"size": 0, "track_total_hits": True, "query": query})
+        return int(answer["hits"]["total"]["value"])
 
     def scan(self, name: str, partition: str) -> Iterator[ScannedRows]:
         return scan_partition(self._cluster, name, partition, self._indices.dimensions(name))
@@ -129,7 +136,7 @@ class OpenSearchTarget:
             source = {"partition": {"terms": {"field": "partition", "missing_bucket": True}}}
             composite = {"size": _BUCKETS, "sources": [source], **after}
             body = {"size": 0, "aggs": {"partitions": {"composite": composite}}}
-            answer = self._cluster.call("POST", f"{path_of(name)}/_search", body)["aggregations"]["partitions"]
+            answer = self._ask(name, body)["aggregations"]["partitions"]
             for bucket in answer["buckets"]:
                 counts[bucket["key"]["partition"] or ""] += bucket["doc_count"]
             if "after_key" not in answer:
@@ -233,6 +240,11 @@ class OpenSearchTarget:
             meta = self._indices.meta_of(name)
             self._types[name] = {field: meta.metadata_types.get(field, "keyword") for field in meta.metadata_fields}
         return self._types[name]
+
+    def _ask(self, name: str, body: dict[str, Any]) -> Any:  # Any: JSON
+        """One search of every shard: of those that do not answer the rest would be counted in silence."""
+        params = {"allow_partial_search_results": "false"}
+        return self._cluster.call("POST", f"{path_of(name)}/_search", body, params=params)
 
     def _search(self, name: str, queries: list[Query]) -> list[list[Hit]]:
         body = multi_search_body(queries, self._settings, self._types_of(name, queries))

@@ -14,6 +14,7 @@ from pipelines.targets.opensearch_cluster import Cluster, segment
 from pipelines.targets.opensearch_failures import Refused, may_pass
 from pipelines.targets.opensearch_health import health_of, must_have_room
 from pipelines.targets.opensearch_mapping import (
+    REFRESH_OFF,
     VECTOR,
     index_body,
     load_profile,
@@ -24,13 +25,14 @@ from pipelines.targets.opensearch_mapping import (
     shape_differences,
     shards_for,
 )
+from pipelines.targets.opensearch_shards import Shards
 from pipelines.targets.opensearch_templates import templates_on
 from pipelines.targets.target import Generation, Health, IndexSettings, Meta
 
 _MERGE_DEADLINE_S = 6 * 3600.0
 _SLOW_READ_S = 600.0  # a refresh builds the graph of what was written since the last one
 _MERGE_PAUSE_S = 2.0
-_PRIMARIES_S = 30
+_ROWS_S = 20.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 
 
@@ -38,6 +40,7 @@ class Indices:
     def __init__(self, cluster: Cluster, settings: IndexSettings) -> None:
         self._cluster = cluster
         self._settings = settings
+        self.shards = Shards(cluster)
 
     def create(self, name: str, meta: Meta, dimensions: int, rows: int) -> Generation:
         """Made by one call, which is atomic; one that is there already must be what was asked for."""
@@ -56,7 +59,7 @@ class Indices:
         index, what = self._must_find(name), self._what(name)
         must_have_meta(meta_of(index["mappings"], what), meta, what)
         self._must_have_shape(name, index, meta, dimensions)
-        self.wait_for_primaries(name)
+        self.shards.wait_for_primaries(name)
         return self._generation(name, index, meta)
 
     def _must_have_shape(self, name: str, index: dict[str, Any], meta: Meta, dimensions: int) -> None:
@@ -136,32 +139,27 @@ class Indices:
     def set_load_profile(self, name: str) -> None:
         self._put_settings(name, load_profile(self._settings))
 
-    def restore_profile(self, name: str) -> None:
-        self._put_settings(name, search_profile(self._settings))
-
     def allow_graphs(self, name: str) -> None:
         """From here on faiss builds graphs: what is written out now, and what is merged."""
         if self._settings.engine == "faiss":
             self._put_settings(name, {"knn.advanced.approximate_threshold": None})
 
+    def restore_replicas(self, name: str) -> None:
+        self._put_settings(name, {"number_of_replicas": self._settings.replicas})
+        self.shards.wait_for_replicas(name, self._settings.replicas)
+
+    def restore_refresh(self, name: str) -> None:
+        """Comes last: by it an index is known to be set for loading."""
+        self._put_settings(name, search_profile(self._settings))
+
     def refresh(self, name: str) -> None:
         self._cluster.call("POST", f"{path_of(name)}/_refresh", read_s=_SLOW_READ_S)
-
-    def wait_for_primaries(self, name: str) -> None:
-        params = {"wait_for_status": "yellow", "timeout": f"{_PRIMARIES_S}s"}
-        try:
-            self._cluster.call("GET", f"/_cluster/health/{segment(name)}", params=params)
-        except Refused as error:
-            if error.failure.status != 408:
-                raise
-            raise self._cluster.error(f"index {name} stayed red for {_PRIMARIES_S} s; see GET /_cluster/allocation/explain, "
-                                      "then run the command again") from error  # fmt: skip
 
     def merge(self, name: str) -> None:
         """Merge every shard into one segment, so that its graph is built once and whole, and flush.
 
         The request may die before the merge does (a gateway ends it, the node restarts): then wait until no merge
-        runs and ask again, which costs nothing when it was done.
+        runs and ask again, which costs nothing when it was done. A shard that is away is left out in silence.
         """
         deadline = time.monotonic() + _MERGE_DEADLINE_S
         while time.monotonic() < deadline:
@@ -175,7 +173,9 @@ class Indices:
                 continue
             if wrong := answer["_shards"].get("failures"):
                 raise self._cluster.error(f"merging {name} failed: {wrong}; run `backhaul load CONF` to finish it")
-            return
+            if answer["_shards"]["successful"] >= self.shards.wait_for_primaries(name):
+                return
+            time.sleep(_MERGE_PAUSE_S)
         raise self._cluster.error(f"merging {name} took over {_MERGE_DEADLINE_S:.0f} s; run `backhaul load CONF` again")
 
     def _wait_while_merging(self, name: str, deadline: float) -> None:
@@ -211,8 +211,18 @@ class Indices:
         return meta
 
     def _generation(self, name: str, index: dict[str, Any], meta: Meta) -> Generation:
-        rows = int(self._cluster.call("GET", f"{path_of(name)}/_count")["count"])
-        return Generation(name, _uuid(index), rows, meta)
+        loading = index["settings"]["index"].get("refresh_interval") == REFRESH_OFF
+        return Generation(name, _uuid(index), self._rows(name), meta, loading)
+
+    def _rows(self, name: str) -> int | None:
+        try:
+            answer = self._cluster.call("GET", f"{path_of(name)}/_count", deadline_s=_ROWS_S)
+        except Refused as error:
+            if error.failure.type != "search_phase_execution_exception":  # which it is where no shard answers
+                raise
+            return None
+        whole = answer["_shards"]["successful"] == answer["_shards"]["total"]
+        return int(answer["count"]) if whole else None
 
     def _what(self, name: str) -> str:
         return f"index {name} on {self._cluster.url}"

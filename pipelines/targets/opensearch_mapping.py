@@ -26,6 +26,8 @@ _PASSING = ("refresh_interval", "number_of_replicas", "knn.advanced.approximate_
 _INDEXED_CHARACTERS = 8191  # a term holds 32,766 bytes at most; UTF-8 needs up to four per character
 
 
+REFRESH_OFF = "-1"
+
 # OpenSearch's types of metadata fields. A double compares whole numbers exactly up to 2^53; what is returned is exact.
 _TYPES: dict[str, dict[str, Any]] = {
     "keyword": {"type": "keyword", "ignore_above": _INDEXED_CHARACTERS},
@@ -39,7 +41,7 @@ def load_profile(settings: IndexSettings) -> dict[str, Any]:
     """What an index has while it is loaded: a refresh or a replica builds graphs that are built again later. Lucene
     builds its graphs all the same; faiss none, until the threshold is put back."""
     faiss = {"knn.advanced.approximate_threshold": "-1"} if settings.engine == "faiss" else {}
-    return {"refresh_interval": "-1", "number_of_replicas": 0, **faiss}
+    return {"refresh_interval": REFRESH_OFF, "number_of_replicas": 0, **faiss}
 
 
 def search_profile(settings: IndexSettings) -> dict[str, Any]:

@@ -92,10 +92,14 @@ class Meta:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
+    """``rows`` None: some of its shards do not answer. ``loading``: it is set for loading, not for searching; a load
+    of it was begun and not finished, or is under way."""
+
     name: str
     uuid: str  # the index's own identity: a generation dropped and made again has another
-    rows: int
+    rows: int | None
     meta: Meta
+    loading: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +208,12 @@ class IndexTarget(Protocol):
         """
 
     def finish_load(self, name: str) -> None:
-        """Show what was written, build indices, merge, restore refresh and replicas, warm. Safe to repeat."""
+        """Show what was written, build indices, merge, restore replicas and wait for them, warm, restore refresh. Safe to
+        repeat. The generation says that it is ``loading`` until all of it is done."""
+
+    def lost(self, name: str) -> str:
+        """What of the generation is gone for good though its cluster answers; empty: nothing, or there is none of this
+        name."""
 
     def differences(self, name: str, dimensions: int) -> list[str]:
         """How the mapping and the graph differ from the settings and from vectors of ``dimensions``, each as "name:
