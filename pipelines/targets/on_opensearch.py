@@ -21,9 +21,10 @@ from pipelines.targets.opensearch_bulk import BulkWriter
 from pipelines.targets.opensearch_capabilities import Capabilities, must_support, probe, refusals, service_of
 from pipelines.targets.opensearch_cluster import Cluster
 from pipelines.targets.opensearch_failures import Refused, may_pass
+from pipelines.targets.opensearch_gate import Gate
 from pipelines.targets.opensearch_index import Indices, path_of
 from pipelines.targets.opensearch_lines import Line, delete_lines, index_lines
-from pipelines.targets.opensearch_pace import Gate, Pace
+from pipelines.targets.opensearch_pace import Pace
 from pipelines.targets.opensearch_scan import of_partition, scan_partition
 from pipelines.targets.opensearch_search import METADATA, failure_in, hits_of, multi_search_body
 from pipelines.targets.opensearch_templates import templates_on

@@ -27,9 +27,10 @@ from pipelines.targets.opensearch_failures import (
     is_unforeseen,
     was_answered,
 )
+from pipelines.targets.opensearch_gate import Gate, Passage, Stopped
 from pipelines.targets.opensearch_index import path_of
 from pipelines.targets.opensearch_lines import Line, join, pack
-from pipelines.targets.opensearch_pace import MOST_IN_FLIGHT, Gate, Passage, Stopped
+from pipelines.targets.opensearch_pace import MOST_IN_FLIGHT
 from pipelines.targets.opensearch_watch import Watch
 from pipelines.targets.target import DeadLetter
 

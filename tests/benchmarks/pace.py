@@ -26,8 +26,9 @@ import orjson
 from pipelines.targets.on_opensearch import OpenSearchTarget
 from pipelines.targets.opensearch_bulk import BulkWriter
 from pipelines.targets.opensearch_cluster import Cluster
+from pipelines.targets.opensearch_gate import Gate
 from pipelines.targets.opensearch_lines import Line
-from pipelines.targets.opensearch_pace import Gate, Pace
+from pipelines.targets.opensearch_pace import Pace
 from pipelines.targets.opensearch_watch import Watch
 from pipelines.targets.target import IndexSettings, Meta
 from tests.benchmarks.machine import write_results

@@ -153,11 +153,10 @@ def other_graph(index: Indexed, rows: Rows, chance: random.Random) -> Corruption
 
 
 def replica_missing(index: Indexed, rows: Rows, chance: random.Random) -> Corruption:
-    """A copy that no node holds, or the settings of a load that was never finished."""
-    setting, named = chance.choice([({"number_of_replicas": 1}, "yellow, 1 replicas"),
-                                    ({"refresh_interval": "-1"}, "refresh off")])  # fmt: skip
-    index.send("PUT", "_settings", {"index": setting})
-    return Corruption(frozenset({"replicas"}), (named,))
+    """Copies that no node holds."""
+    copies = chance.randint(1, 3)
+    index.send("PUT", "_settings", {"index": {"number_of_replicas": copies}})
+    return Corruption(frozenset({"replicas"}), (f"yellow, {copies} replicas",))
 
 
 def node_missing(index: Indexed, rows: Rows, chance: random.Random) -> Corruption:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.targets.opensearch_pace import LEAST_BYTES, Gate, Pace, Stopped
+from pipelines.targets.opensearch_gate import Gate, Stopped
+from pipelines.targets.opensearch_pace import LEAST_BYTES, Pace
 
 MB = 1 << 20
 
