@@ -286,6 +286,29 @@ def drop(conf: Conf, generation: Annotated[str, typer.Option("--generation", hel
     _print("drop", drop_generation(session, generation), conf, as_json)
 
 
+@app.command("gc")
+def gc(conf: Conf, only_list: Annotated[bool, typer.Option("--list", help="delete nothing")] = False,
+       sets: Sets = None, as_json: AsJson = False, yes: Yes = False) -> None:  # fmt: skip
+    """List what nothing reaches any more, and delete it: generations beyond index.keep_releases, runs of which no
+    generation is kept, parts that no manifest names.
+
+    Never the live generation, never what a kept manifest names, nothing that was written to within gc.idle_s.
+
+    Example: backhaul gc conf/demo.yaml --yes
+    """
+    from jobs.verbs.garbage import collect_garbage, describe, question, survey
+
+    session = _session(conf, sets, None, as_json)
+    found = survey(session)
+    result = describe(session, found)
+    if not (only_list or found.is_empty):
+        if not as_json:
+            _print("gc", result, conf, as_json)
+        _confirm(question(result), yes)
+        result = collect_garbage(session, found)
+    _print("gc", result, conf, as_json)
+
+
 @app.command("query")
 def query(conf: Conf, text: Annotated[str, typer.Argument(help="what to search for")], mode: Mode = "hybrid",
           k: Annotated[int, typer.Option("-k", min=1, max=1000, help="how many hits")] = 10, exact: Exact = False,

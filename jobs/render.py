@@ -163,6 +163,19 @@ def drop(r: Result) -> str:
     return f"dropped {r['dropped']}"
 
 
+def gc(r: Result) -> str:
+    if deleted := r["deleted"]:
+        return (f"deleted {_count(len(deleted['generations']), 'generation')}, and {_count(deleted['objects'], 'object')} "
+                f"of {_count(len(deleted['runs']), 'run')}")  # fmt: skip
+    lines = [
+        *(f"generation {g['generation']}  {_rows_of({**g, 'loading': False})}: {g['why']}" for g in r["generations"]),
+        *(f"run {run['run_id'][:12]}  {_count(run['objects'], 'object')}, {_size(run['bytes'])}: {run['why']}" for run in r["runs"]),
+        *([f"{_count(r['parts']['objects'], 'part')}, {_size(r['parts']['bytes'])}, that no manifest names"] if r["parts"]["objects"] else []),
+    ]  # fmt: skip
+    kept = [f"kept: {each['what']}: {each['why']}" for each in r["kept"]]
+    return "\n".join([*(lines or [f"corpus {r['corpus']}: nothing to delete"]), *kept])
+
+
 def query(r: Result) -> str:
     if not r["hits"]:
         return "no hits"
@@ -194,7 +207,7 @@ def doctor(r: Result) -> str:
 TEXTS: dict[str, Callable[[Result], str]] = {
     "plan": plan, "embed": embed, "load": load, "verify": verify,
     "repair": repair, "release": release, "rollback": release,
-    "run": run, "status": status, "failures": failures, "retry": retry, "list": generations, "drop": drop,
+    "run": run, "status": status, "failures": failures, "retry": retry, "list": generations, "drop": drop, "gc": gc,
     "query": query, "evaluate": evaluate, "doctor": doctor,
 }  # fmt: skip
 
@@ -253,6 +266,10 @@ def _on_demand(marks: list[Result]) -> list[str]:
     named = ", ".join(mark["partition"][:12] for mark in marks[:_MARKS])
     return [f"on-demand  {_count(len(marks), 'partition')}, interrupted too often for spot capacity: {named}"
             f"{', …' if len(marks) > _MARKS else ''}"]  # fmt: skip
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
 
 
 def _count(number: int, noun: str) -> str:

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from jobs.engines.engine import EngineSettings
 from pipelines.embed.settings import EmbedSettings
 from pipelines.errors import SettingsError
+from pipelines.garbage import GcSettings
 from pipelines.ledger import LimitsSettings
 from pipelines.plan.settings import PartitionSettings
 from pipelines.read.reader import SourceSettings
@@ -60,6 +61,7 @@ class Settings(BaseModel):
     engine: EngineSettings = EngineSettings()
     limits: LimitsSettings = LimitsSettings()
     verify: VerifySettings = VerifySettings()
+    gc: GcSettings = GcSettings()
     cost: CostSettings = CostSettings()
 
     @model_validator(mode="after")

@@ -4,7 +4,8 @@ BackhaulError                1   failed, resumable
 ├── SettingsError            2   wrong usage or settings
 ├── GateRefused              3   a gate or limit refused
 │   ├── SpaceMismatch        3   vectors of two Spaces would have been mixed
-│   └── NewerFormat          3   written by a later version of Backhaul
+│   ├── NewerFormat          3   written by a later version of Backhaul
+│   └── RunClosed            3   a run that was swept, or is about to be
 ├── StoreError               1   the object store refused or could not be reached
 │   ├── NotFound             1
 │   ├── Denied               1
@@ -41,6 +42,10 @@ class SpaceMismatch(GateRefused):
 
 
 class NewerFormat(GateRefused):
+    pass
+
+
+class RunClosed(GateRefused):
     pass
 
 

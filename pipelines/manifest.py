@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import orjson
 import pyarrow as pa
 
+from pipelines.closed import MARK, manifest_key
 from pipelines.digest import FORMAT, canonical_json, check_format, digest_of, parse_json
-from pipelines.errors import BackhaulError, GateRefused, NotFound
+from pipelines.errors import BackhaulError, GateRefused, NotFound, RunClosed
 from pipelines.identities import Duplicates, SourceOrder, scratch_database
 from pipelines.ledger import LimitsSettings, total
 from pipelines.partition import Partition
@@ -69,12 +70,20 @@ class Manifest:
 
 
 def read_manifest(store: Store, run_id: str) -> Manifest | None:
-    """None while the run has none. Raises GateRefused when its root digest does not match its content."""
-    key = f"runs/{run_id}/manifest.json"
+    """None while the run has none.
+
+    Raises:
+        RunClosed: it will never have one.
+        GateRefused: its root digest does not match its content.
+    """
+    key = manifest_key(run_id)
     try:
         data = store.get(key)
     except NotFound:
         return None
+    if data == MARK:
+        raise RunClosed(f"run {run_id} was closed by `backhaul gc`, as a later one is live and nothing was written to it for "
+                        "a while; `backhaul run CONF` plans the corpus anew")  # fmt: skip
     value = parse_json(data, f"{store.uri}/{key}", _MEND)
     check_format(value.pop("format", None), f"{store.uri}/{key}")
     root = value.pop("root", None)
@@ -143,16 +152,17 @@ def create_manifest(store: Store, manifest: Manifest) -> Manifest:
 
     Raises:
         GateRefused: the one that is there is of other content.
+        RunClosed: the run was closed meanwhile.
     """
     value = manifest.to_json()
     del value["root"], value["format"]
     value = orjson.loads(canonical_json(value))
     root = digest_of(value)
     data = canonical_json({"format": FORMAT, **value, "root": root})
-    if store.create(f"runs/{manifest.run_id}/manifest.json", data) is Created.LOST:
+    if store.create(manifest_key(manifest.run_id), data) is Created.LOST:
         winner = read_manifest(store, manifest.run_id)
         if winner is None or winner.content_digest != manifest.content_digest:
-            raise GateRefused(f"{store.uri}/runs/{manifest.run_id}/manifest.json is of other content. {_MEND}")
+            raise GateRefused(f"{store.uri}/{manifest_key(manifest.run_id)} is of other content. {_MEND}")
         return winner
     return replace(manifest, root=root)
 

@@ -38,7 +38,13 @@ class ReleaseLog:
         return [ReleaseRecord(**orjson.loads(self._store.get(key))) for key in keys]
 
     def before(self, target_id: str, generation: str) -> str | None:
-        """What was live before ``generation`` first was; None for the first release.
+        """What was live before ``generation`` first was; None for the first release."""
+        path = self.path(target_id)
+        place = path.index(generation) if generation in path else 0
+        return path[place - 1] if place else None
+
+    def path(self, target_id: str) -> list[str]:
+        """The generations that going back leads through, oldest first.
 
         A generation that was gone back to stands where it stood, and what was live after it is forgotten: going
         back from there leads further back.
@@ -48,8 +54,12 @@ class ReleaseLog:
             if record.generation in path:
                 del path[path.index(record.generation) :]
             path.append(record.generation)
-        place = path.index(generation) if generation in path else 0
-        return path[place - 1] if place else None
+        return path
+
+    def targets(self) -> list[str]:
+        """Ids of every target that the corpus was ever released on."""
+        start = len(self._folder("")) - 1
+        return sorted({found.key[start:].rpartition("/")[0] for found in self._store.list(self._folder("")[:-1])})
 
     def append(self, target_id: str, generation: str, *, after: ReleaseRecord | None) -> ReleaseRecord | None:
         """Create the record that follows ``after`` (None: the first). None when another release took the number."""

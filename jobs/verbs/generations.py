@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.session import Session
+from pipelines.drop import drop_index
 from pipelines.errors import SettingsError
 from pipelines.verify.record import newest_verification
 
@@ -23,12 +24,12 @@ def list_generations(session: Session) -> dict[str, Any]:
 
 def drop_generation(session: Session, name: str) -> dict[str, Any]:
     """Drop one generation of this corpus; the live one is refused."""
-    names = [generation.name for generation in session.target.generations(session.settings.corpus)]
-    if name not in names:
+    found = {generation.name: generation for generation in session.target.generations(session.settings.corpus)}
+    if name not in found:
         raise SettingsError(
-            f"corpus {session.settings.corpus} has no generation {name!r}; it has {', '.join(names) or 'none'}"
+            f"corpus {session.settings.corpus} has no generation {name!r}; it has {', '.join(found) or 'none'}"
         )
     if name == session.target.live(session.settings.corpus):
         raise SettingsError(f"generation {name} is live; release or roll back to another one first")
-    session.target.drop(name)
+    drop_index(session.store, session.target, session.settings.corpus, found[name])
     return {"dropped": name}

@@ -8,6 +8,7 @@ from typing import Any
 from jobs.session import Session
 from jobs.verbs.embed import unfinished
 from pipelines.dead_letters import Rejects, total
+from pipelines.drop import drop_index
 from pipelines.errors import GateRefused, LeaseHeld, TargetError
 from pipelines.load import (
     LoadTask,
@@ -135,7 +136,7 @@ def _drop_if_lost(session: Session, plan: Plan, name: str) -> None:
         if found and found.uuid == seen.uuid:  # else another process made it anew meanwhile
             session.say(f"load: {name} has lost {lost}. It is not live: it is dropped and loaded anew from its parts; "
                         "nothing is embedded")  # fmt: skip
-            target.drop(name)
+            drop_index(session.store, target, session.settings.corpus, found)
 
 
 def _load_pending(session: Session, plan: Plan, manifest: Manifest, generation: Generation, receipts: Receipts,

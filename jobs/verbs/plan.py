@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.session import Session, invocations
+from pipelines.closed import is_closed
 from pipelines.embed.backends import open_tokenizer
 from pipelines.errors import GateRefused, NotFound
 from pipelines.manifest import read_manifest
@@ -53,6 +54,7 @@ def plan_corpus(session: Session) -> Planned:
         partitions=cut.partitions,
         estimate=estimates,
         notes=[*listing.notes, *sample.notes, *cut.notes],
+        is_closed=lambda run_id: is_closed(session.store, run_id),
     )
     known = {record.run_id for record in list_runs(session.store, settings.corpus)}
     record = write_plan(session.store, settings.corpus, plan)
@@ -63,7 +65,7 @@ def open_or_plan(session: Session, *, replan: bool = False) -> Planned:
     """The corpus's open plan when its deciding settings equal these, else a new one."""
     corpus = session.settings.corpus
     record = None if replan else find_run(session.store, corpus, session.deciding)
-    if record is not None and is_open(session.store, corpus, record.run_id):
+    if record is not None and is_open(session.store, record.run_id):
         session.say(f"resuming run {record.run_id[:12]}, planned before (--replan lists the source anew)")
         return Planned(read_plan(session.store, record.run_id), record.number, "resumed")
     return plan_corpus(session)

@@ -6,13 +6,15 @@ Persists plans and finds open ones; reads no object's body and knows no engine o
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
+from pipelines.closed import manifest_key
 from pipelines.digest import FORMAT, canonical_json, check_format, digest_of, parse_json
 from pipelines.errors import GateRefused, NotFound
 from pipelines.partition import Partition
@@ -52,17 +54,19 @@ class RunRecord:
 
 
 def make_plan(*, deciding: dict[str, Any], space: Space, maker: RequestedMaker, listing: str,
-              partitions: Sequence[Partition], estimate: dict[str, Any], notes: Sequence[str]) -> Plan:  # fmt: skip
-    """``listing`` is the frozen listing's digest; ``deciding`` holds Space and Maker too."""
-    run_id = digest_of(
-        {
-            "format": FORMAT,
-            "listing": listing,
-            "partitions": [p.id for p in partitions],
-            "deciding": deciding,
-            "base": None,
-        }
-    )[:32]
+              partitions: Sequence[Partition], estimate: dict[str, Any], notes: Sequence[str],
+              is_closed: Callable[[str], bool] = lambda run_id: False) -> Plan:  # fmt: skip
+    """``listing`` is the frozen listing's digest; ``deciding`` holds Space and Maker too. The run of a closed one's
+    content is another run: ``is_closed`` tells by run id."""
+    decides = {
+        "format": FORMAT,
+        "listing": listing,
+        "partitions": [p.id for p in partitions],
+        "deciding": deciding,
+        "base": None,
+    }
+    ids = (digest_of({**decides, **({"closed_before": times} if times else {})})[:32] for times in count())
+    run_id = next(one for one in ids if not is_closed(one))
     return Plan(run_id, deciding, space, maker, listing, Partitions.of(partitions), estimate, tuple(notes))
 
 
@@ -116,7 +120,7 @@ def read_estimate(store: Store, run_id: str) -> dict[str, Any]:
 def list_runs(store: Store, corpus: str) -> list[RunRecord]:
     """Every planning of the corpus, oldest first, without reading them."""
     keys = sorted(found.key for found in store.list(f"corpora/{corpus}/runs/"))
-    return [_record(store, key) for key in keys]
+    return [record for key in keys if (record := _record(store, key))]
 
 
 def find_run(store: Store, corpus: str, deciding: dict[str, Any]) -> RunRecord | None:
@@ -125,15 +129,13 @@ def find_run(store: Store, corpus: str, deciding: dict[str, Any]) -> RunRecord |
     return next((r for r in reversed(list_runs(store, corpus)) if r.deciding == wanted), None)
 
 
-def is_open(store: Store, corpus: str, run_id: str) -> bool:
-    """Open: no manifest yet, and not closed."""
-    for key in (f"runs/{run_id}/manifest.json", f"corpora/{corpus}/closed/{run_id}.json"):
-        try:
-            store.head(key)
-            return False
-        except NotFound:
-            continue
-    return True
+def is_open(store: Store, run_id: str) -> bool:
+    """Open: no manifest yet, and not closed, of which the mark is in the manifest's place."""
+    try:
+        store.head(manifest_key(run_id))
+    except NotFound:
+        return True
+    return False
 
 
 def _read(store: Store, run_id: str) -> dict[str, Any]:
@@ -143,7 +145,15 @@ def _read(store: Store, run_id: str) -> dict[str, Any]:
     return value
 
 
-def _record(store: Store, key: str) -> RunRecord:
+def run_of_record(key: str) -> tuple[int, str]:
+    """Number and run id in a record's key."""
     number, _, rest = key.rpartition("/")[2].partition("-")
-    value = orjson.loads(store.get(key))
-    return RunRecord(int(number), rest.removesuffix(".json"), value["deciding"], value["planned_at_ms"])
+    return int(number), rest.removesuffix(".json")
+
+
+def _record(store: Store, key: str) -> RunRecord | None:
+    try:
+        value = orjson.loads(store.get(key))
+    except NotFound:  # swept since it was listed
+        return None
+    return RunRecord(*run_of_record(key), value["deciding"], value["planned_at_ms"])

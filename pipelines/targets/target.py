@@ -41,9 +41,7 @@ class IndexSettings(VectorSettings):
     m: int = Field(16, ge=2, description="HNSW: links per node")
     ef_construction: int = Field(128, ge=8, description="HNSW: candidates while building")
     ef_search: int = Field(128, ge=8, description="HNSW: candidates while searching")
-    keep_releases: int = Field(
-        3, ge=1, description="generations to keep for a rollback; nothing is dropped by itself yet"
-    )
+    keep_releases: int = Field(3, ge=1, description="generations that `gc` keeps for rollbacks, besides the live one")
     max_bulk_bytes: int = Field(4 << 20, ge=1 << 16, description="serialised bytes of one bulk request (OpenSearch)")
     deadline_s: float = Field(
         120.0,
@@ -193,6 +191,10 @@ class IndexTarget(Protocol):
         """
 
     def find(self, name: str) -> Generation | None: ...
+
+    def meta(self, name: str) -> Meta | None:
+        """What a generation says of itself; None: there is none. Asked for every query, and the same for the
+        generation's life, so what was seen may be remembered."""
 
     def generations(self, corpus: str) -> list[Generation]:
         """Every generation whose meta names ``corpus``, live or not, by name."""

@@ -33,7 +33,7 @@ def make_verification(generation: Generation, load: int, gates: Sequence[Gate]) 
 
 def record_verification(store: Store, corpus: str, verification: Verification) -> None:
     """Append the numbered record; another verifier's number is never overwritten."""
-    folder = _folder(corpus, verification.generation, verification.index_uuid)
+    folder = verifications_folder(corpus, verification.generation, verification.index_uuid)
     number = len(list(store.list(folder)))
     while True:
         number += 1
@@ -43,7 +43,7 @@ def record_verification(store: Store, corpus: str, verification: Verification) -
 
 
 def newest_verification(store: Store, corpus: str, generation: Generation) -> Verification | None:
-    keys = sorted(found.key for found in store.list(_folder(corpus, generation.name, generation.uuid)))
+    keys = sorted(found.key for found in store.list(verifications_folder(corpus, generation.name, generation.uuid)))
     if not keys:
         return None
     value = orjson.loads(store.get(keys[-1]))
@@ -52,5 +52,5 @@ def newest_verification(store: Store, corpus: str, generation: Generation) -> Ve
     return Verification(**value)
 
 
-def _folder(corpus: str, generation: str, index_uuid: str) -> str:
+def verifications_folder(corpus: str, generation: str, index_uuid: str) -> str:
     return f"corpora/{corpus}/verifications/{generation}/{index_uuid}/"
