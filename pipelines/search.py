@@ -105,10 +105,10 @@ def _embed(target: IndexTarget, embedder: Embedder | None, generation: str, text
     """float32[len(texts), dimensions], in the generation's own Space or not at all."""
     if embedder is None:
         raise SettingsError("vector and hybrid search need an embedder; use mode lexical without one")
-    found = target.find(generation)
-    if found is None:
+    meta = target.meta(generation)
+    if meta is None:
         raise TargetError(f"generation {generation} does not exist; `backhaul list CONF` shows those that do")
-    Space(**found.meta.space).must_equal(embedder.space, f"generation {generation}")
+    Space(**meta.space).must_equal(embedder.space, f"generation {generation}")
     if not texts:
         return np.empty((0, embedder.space.dimensions), dtype=np.float32)
     return embedder.embed(texts, "query")

@@ -23,7 +23,7 @@ from pipelines.space import ObservedMaker, RequestedMaker, Space
 from pipelines.storage import StorageSettings
 from pipelines.store import open_store
 from pipelines.targets.on_lancedb import LanceTarget
-from pipelines.targets.target import Generation, Hit, IndexSettings, IndexTarget, Meta, Query
+from pipelines.targets.target import Hit, IndexSettings, IndexTarget, Meta, Query
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SPACE = Space("w" * 64, "t" * 64, "none", "", "", True, 512, len(LETTERS))
@@ -59,8 +59,8 @@ class TwoSides:
     def __init__(self, sides: dict[str, list[Hit]]) -> None:
         self._sides = sides
 
-    def find(self, name: str) -> Generation:
-        return Generation(name, "uuid", 3, Meta("papers", "r", SPACE.to_json(), ()))
+    def meta(self, name: str) -> Meta:
+        return Meta("papers", "r", SPACE.to_json(), ())
 
     def search(self, name: str, queries: Sequence[Query]) -> list[list[Hit]]:
         return [self._sides["lexical" if query.vector is None else "vector"][: query.k] for query in queries]

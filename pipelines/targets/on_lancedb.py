@@ -84,6 +84,10 @@ class LanceTarget:
         table = self._find(name)
         return None if table is None else self._generation(name, table)
 
+    def meta(self, name: str) -> Meta | None:
+        table = self._find(name)
+        return None if table is None else stored_meta(table.schema, self._place(name))[0]
+
     def generations(self, corpus: str) -> list[Generation]:
         tables = ((name, self._find(name)) for name in sorted(self._names()))
         # Not by truth: an empty table is false.

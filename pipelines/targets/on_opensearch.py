@@ -57,7 +57,7 @@ class OpenSearchTarget:
         self._indices = Indices(self._cluster, settings)
         self._aliases = Aliases(self._cluster, self.id, log)
         self._gate, self._watch = Gate(Pace(settings.max_bulk_bytes)), Watch(self._cluster)
-        self._types: dict[str, dict[str, str]] = {}  # of metadata fields, by generation
+        self._metas: dict[str, Meta] = {}  # by generation; another one of its name is of the same run
 
     def create(self, name: str, meta: Meta, dimensions: int, *, rows: int = 0) -> Generation:
         if self._asks_for_more:
@@ -69,6 +69,15 @@ class OpenSearchTarget:
 
     def find(self, name: str) -> Generation | None:
         return self._indices.find(name)
+
+    def meta(self, name: str) -> Meta | None:
+        if name not in self._metas:
+            found = self._indices.read(name)
+            meta = self._indices.meta(name, found) if found else None
+            if meta is None:
+                return None
+            self._metas[name] = meta
+        return self._metas[name]
 
     def generations(self, corpus: str) -> list[Generation]:
         mappings = self._cluster.call("GET", "/_mapping", params={"filter_path": "*.mappings._meta.backhaul.corpus"})
@@ -176,6 +185,7 @@ class OpenSearchTarget:
             raise self._cluster.error(f"{name} is live for {meta.corpus} and cannot be dropped; "
                                       "release another generation first")  # fmt: skip
         self._indices.drop(name)
+        self._metas.pop(name, None)
 
     def describe(self) -> dict[str, str]:
         found = {"url": self._cluster.url, "id": self.id, "service": service_of(self._settings)}
@@ -237,10 +247,10 @@ class OpenSearchTarget:
         """Types of the generation's metadata fields, if a query asks for them."""
         if not any(field.startswith(METADATA) for query in queries for field, _ in query.filters):
             return {}
-        if name not in self._types:
-            meta = self._indices.meta_of(name)
-            self._types[name] = {field: meta.metadata_types.get(field, "keyword") for field in meta.metadata_fields}
-        return self._types[name]
+        meta = self.meta(name)
+        if meta is None:
+            raise self._cluster.error(f"generation {name} does not exist; `backhaul list CONF` shows those that do")
+        return {field: meta.metadata_types.get(field, "keyword") for field in meta.metadata_fields}
 
     def _ask(self, name: str, body: dict[str, Any]) -> Any:  # Any: JSON
         """One search of every shard: of those that do not answer the rest would be counted in silence."""

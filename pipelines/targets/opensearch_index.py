@@ -105,9 +105,6 @@ class Indices:
         index = self._must_find(name)
         return health_of(self._cluster, name, index["settings"]["index"], self._settings.replicas, wait_s)
 
-    def meta_of(self, name: str) -> Meta:
-        return self._must_be_ours(name, self._must_find(name))
-
     def dimensions(self, name: str) -> int:
         """Those of the mapping, whatever ``_meta`` says."""
         index = self._must_find(name)

@@ -147,6 +147,14 @@ class TestCreate:
 
     def test_an_absent_generation_is_not_found(self, target: IndexTarget, corpus: str) -> None:
         assert target.find(f"{corpus}-none") is None
+        assert target.meta(f"{corpus}-none") is None
+
+    def test_a_generation_says_what_it_is_until_it_is_dropped(
+        self, target: IndexTarget, generation: Generation, meta: Meta
+    ) -> None:
+        assert [target.meta(generation.name) for _ in range(2)] == [meta, meta]
+        target.drop(generation.name)
+        assert target.meta(generation.name) is None
 
     def test_a_generation_is_found_with_its_rows_and_meta(
         self, target: IndexTarget, loaded: str, generation: Generation, meta: Meta

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipelines.errors import AliasMoved, TargetError
+from pipelines.targets.target import Query
 from tests.fixtures.faulty_opensearch import Act, Forward, Request, faulty_opensearch
 from tests.fixtures.opensearch import delete_indices
 from tests.targets.opensearch_case import Case
@@ -117,3 +118,23 @@ def test_the_token_of_a_first_release_is_gone_after_it(case: Case) -> None:
     case.target().move_alias(case.corpus, None, one)
     with pytest.raises(urllib.error.HTTPError, match="404"):
         case.send("GET", f"/_alias/{one}.unreleased")
+
+
+def test_a_query_asks_what_is_live_and_not_again_what_that_generation_is(case: Case) -> None:
+    one, _ = one_and_two(case)
+    asked: list[str] = []
+
+    def note(request: Request) -> Act | None:
+        asked.append(request.path.partition("?")[0])
+        return None
+
+    case.target().move_alias(case.corpus, None, one)
+    with faulty_opensearch(case.url, note) as url:
+        target = case.target(url=url)
+        for _ in range(2):
+            asked.clear()
+            name = target.live(case.corpus)
+            assert name is not None
+            assert target.meta(name) == case.meta
+            target.search(name, [Query(text="row", filters=(("metadata.lang", "de"),))])
+    assert asked == [f"/{case.corpus}/_mapping", f"/{one}/_msearch"]
