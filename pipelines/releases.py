@@ -6,12 +6,15 @@ On LanceDB the newest record *is* the alias; on OpenSearch the alias is the trut
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 import orjson
 
 from pipelines.digest import canonical_json
 from pipelines.store import Created, Store
+
+_READERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ class ReleaseLog:
     def all(self, target_id: str) -> list[ReleaseRecord]:
         """Oldest first."""
         keys = sorted(found.key for found in self._store.list(self._folder(target_id)))
-        return [ReleaseRecord(**orjson.loads(self._store.get(key))) for key in keys]
+        with ThreadPoolExecutor(_READERS) as pool:  # one after the other, a long history would keep a rollback waiting
+            return [ReleaseRecord(**orjson.loads(data)) for data in pool.map(self._store.get, keys)]
 
     def before(self, target_id: str, generation: str) -> str | None:
         """What was live before ``generation`` first was; None for the first release."""

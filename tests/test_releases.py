@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,3 +61,20 @@ def test_before_the_first_release_there_is_nothing(log: ReleaseLog) -> None:
     assert log.before("t", "g1") is None
     _release(log, "g1")
     assert log.before("t", "unknown") is None
+
+
+def test_a_long_history_is_read_side_by_side() -> None:
+    store = open_store(f"memory://{uuid.uuid4().hex}")
+    _release(ReleaseLog(store, "papers"), *(f"g{number}" for number in range(12)))
+    met = threading.Barrier(4)
+
+    class FourAtATime:
+        """Answers no read before three others have come."""
+
+        list = store.list
+
+        def get(self, key: str) -> bytes:
+            met.wait(10)
+            return store.get(key)
+
+    assert [found.number for found in ReleaseLog(FourAtATime(), "papers").all("t")] == list(range(1, 13))
