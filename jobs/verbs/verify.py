@@ -154,6 +154,8 @@ def _not_comparable(generation: Generation, live: Generation | None, space: dict
         return "nothing is live"
     if live.name == generation.name:
         return "it is live itself"
+    if live.rows is None:
+        return f"shards of the live {live.name} do not answer"
     if space and (difference := Space(**space).difference(Space(**live.meta.space))):
         return f"the live {live.name} is of another Space ({'; '.join(difference)})"
     return ""

@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from pipelines.backoff import Backoff
 from pipelines.errors import TargetHalted
-from pipelines.targets.opensearch_cluster import Cluster
+from pipelines.targets.opensearch_cluster import READ_S, Cluster
 from pipelines.targets.opensearch_failures import (
     UNREADABLE,
     Failure,
@@ -39,6 +39,9 @@ _ALL_OF = 20  # lines of a body, refused for one cause, are no accident of docum
 _DOUBTS = 3  # tries of a line that meets an error no rule knows, before the document is to blame
 _SAY_AFTER_S = 3.0
 _LONGEST_WAIT_S = 2.0  # of one body; the gate spaces out what all of them send
+# For which a node waits for a shard that is away before it says so. It is a minute by itself, when the request is given
+# up as well and taken for one that is too large.
+_SHARD_AWAY_S = READ_S / 2
 # Everything needed to inspect each item, and none of the rest: about 60 bytes an item.
 _ANSWER = "errors,items.*._id,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason"
 
@@ -54,6 +57,8 @@ class BulkWriter:
         self._index = index
         self._gate = gate
         self._watch = watch
+        away_s = min(_SHARD_AWAY_S, cluster.deadline_s)
+        self._params = {"filter_path": _ANSWER, "timeout": f"{away_s * 1000:.0f}ms"}
         self._stop = threading.Event()
         self._allowed = allowed
         self._said = False
@@ -131,8 +136,7 @@ class BulkWriter:
 
     def _once(self, lines: list[Line]) -> list[tuple[Line, Failure]]:
         """The lines that failed, each with its failure. Raises Refused when no item was answered."""
-        answer = self._cluster.once("POST", f"{path_of(self._index)}/_bulk", join(lines),
-                                    params={"filter_path": _ANSWER})  # fmt: skip
+        answer = self._cluster.once("POST", f"{path_of(self._index)}/_bulk", join(lines), params=self._params)
         items = [next(iter(item.values())) for item in answer.get("items", [])] if isinstance(answer, dict) else []
         # By id: where an ingest pipeline refuses a document, OpenSearch 3.5 answers for it in another place than its own.
         by_id = {item.get("_id"): item for item in items}

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.errors import SettingsError, TargetError
 from pipelines.targets.opensearch_cluster import Cluster, segment
-from pipelines.targets.opensearch_failures import Refused, may_pass
+from pipelines.targets.opensearch_failures import Refused, failure_of, may_pass
 from pipelines.targets.opensearch_health import health_of, must_have_room
 from pipelines.targets.opensearch_mapping import (
     REFRESH_OFF,
@@ -156,7 +156,8 @@ class Indices:
         """Merge every shard into one segment, so that its graph is built once and whole, and flush.
 
         The request may die before the merge does (a gateway ends it, the node restarts): then wait until no merge
-        runs and ask again, which costs nothing when it was done. A shard that is away is left out in silence.
+        runs and ask again, which costs nothing when it was done. A shard that is away is left out in silence; one that
+        goes away meanwhile is a failure of its node.
         """
         deadline = time.monotonic() + _MERGE_DEADLINE_S
         while time.monotonic() < deadline:
@@ -168,7 +169,8 @@ class Indices:
                     raise
                 self._wait_while_merging(name, deadline)
                 continue
-            if wrong := answer["_shards"].get("failures"):
+            failures = answer["_shards"].get("failures", [])
+            if wrong := [failure for failure in failures if not _is_of_its_node(failure)]:
                 raise self._cluster.error(f"merging {name} failed: {wrong}; run `backhaul load CONF` to finish it")
             if answer["_shards"]["successful"] >= self.shards.wait_for_primaries(name):
                 return
@@ -223,6 +225,12 @@ class Indices:
 
     def _what(self, name: str) -> str:
         return f"index {name} on {self._cluster.url}"
+
+
+def _is_of_its_node(failure: dict[str, Any]) -> bool:
+    """Whether a shard failed because the node that has it went away, which passes when it is back."""
+    reason = failure.get("reason") or {}
+    return may_pass(failure_of(500, reason.get("caused_by") or reason))
 
 
 def path_of(name: str) -> str:

@@ -16,7 +16,7 @@ from pipelines.errors import TargetError
 from pipelines.targets.opensearch_lines import Line, index_lines, pack
 from tests.fixtures.faulty_opensearch import Act, Answer, Forward, Request, bulk_items, error_of, faulty_opensearch
 from tests.fixtures.opensearch import delete_indices
-from tests.targets.opensearch_case import Case, chunk, chunks, table, vectors
+from tests.targets.opensearch_case import DIMENSIONS, Case, chunk, chunks, table, vectors
 
 ALL = {each.id for each in chunks(0, 30)}
 
@@ -205,6 +205,14 @@ class TestFailures:
             ),
         ):
             case.target(url=url, deadline_s=1).load(case.name, [table(chunks(0, 30))])
+
+    def test_a_shard_that_is_away_is_named_and_no_longer_waited_for_than_the_deadline(self, case: Case) -> None:
+        name, nowhere = f"{case.corpus}-two", {"routing.allocation.require._name": "nobody"}
+        target = case.target(deadline_s=0.5, settings=nowhere)
+        with pytest.raises(TargetError, match="1 of 1 primary shards"):
+            target.create(name, case.meta, DIMENSIONS)
+        with pytest.raises(TargetError, match=r"unavailable_shards_exception.* not active Timeout: \[500ms\]"):
+            target.load(name, [table(chunks(0, 30))])
 
     @pytest.mark.parametrize("status", [401, 403])
     def test_denied_access_stops_at_once(self, case: Case, status: int) -> None:

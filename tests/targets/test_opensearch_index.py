@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from pipelines.document import row_digest
 from pipelines.errors import NewerFormat, SettingsError, SpaceMismatch, TargetError
 from pipelines.targets.opensearch_mapping import shards_for
-from tests.fixtures.faulty_opensearch import Act, Forward, Request, faulty_opensearch, in_turn
+from tests.fixtures.faulty_opensearch import Act, Answer, Forward, Request, faulty_opensearch, in_turn
 from tests.fixtures.opensearch import delete_indices
 from tests.targets.opensearch_case import DIMENSIONS, SPACE, Case, chunk, chunks, table
 
@@ -158,6 +159,32 @@ class TestLoadProfile:
         with faulty_opensearch(case.url, rule) as url:
             case.target(url=url).finish_load(case.name)
         assert len(asked) == 2
+
+    @pytest.mark.parametrize(("cause", "times"), [("node_not_connected_exception", 2), ("illegal_state_exception", 1)])
+    def test_a_merge_is_asked_again_where_a_node_went_away_and_fails_for_any_other_reason(
+        self, case: Case, cause: str, times: int
+    ) -> None:
+        case.create()
+        asked = []
+        # As the real node spells it.
+        reason = {
+            "type": "failed_node_exception",
+            "reason": "Failed node [a]",
+            "caused_by": {"type": cause, "reason": "b"},
+        }
+        failed = {"total": 1, "successful": 0, "failed": 1,
+                  "failures": [{"shard": 0, "index": case.name, "status": "INTERNAL_SERVER_ERROR", "reason": reason}]}  # fmt: skip
+
+        def rule(request: Request) -> Act | None:
+            if "_forcemerge" in request.path:
+                asked.append(request)
+                return Answer(200, {"_shards": failed}) if len(asked) == 1 else None
+            return None
+
+        fails = contextlib.nullcontext() if times == 2 else pytest.raises(TargetError, match=cause)
+        with faulty_opensearch(case.url, rule) as url, fails:
+            case.target(url=url).finish_load(case.name)
+        assert len(asked) == times
 
 
 class TestShape:
