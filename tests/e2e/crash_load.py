@@ -15,20 +15,16 @@ import shutil
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from jobs.session import Session
 from jobs.settings import load_settings
-from pipelines.load import must_read_manifest
-from pipelines.manifest import read_rows
-from pipelines.parts import vectors_of
 from tests.e2e.alias_watch import AliasWatch
 from tests.e2e.command import backhaul_here
 from tests.e2e.corpora import write_conf, write_corpus
+from tests.e2e.exact import differences
 from tests.e2e.moments import ASKED, ASKED_AGAIN, Executioner, Moment, Stage, kill_at
 from tests.fixtures.faulty_opensearch import faulty_opensearch
 from tests.fixtures.opensearch import delete_indices, running_node
@@ -219,7 +215,7 @@ def _resume(corpus: _Corpus, command: _Command, node: str) -> list[str]:
         outcome = backhaul_here(*command.words, *(_HERE if command.verb != "rollback" else []))
         if outcome.code != 0:
             return [f"the resume failed with {outcome.code}: {outcome.err}"]
-    wrong = _differences(corpus, command, node)
+    wrong = differences(corpus.open(command.sets), corpus.plan.run_id, command.generation, node)
     if command.verb in ("run", "release"):
         corpus.released.pop(command.generation, None)
         corpus.released[command.generation] = command.sets
@@ -231,38 +227,6 @@ def _resume(corpus: _Corpus, command: _Command, node: str) -> list[str]:
     if newest is None or newest.generation != wanted:
         wrong.append(f"the newest record of a release is {newest}, not of {wanted}")
     return wrong
-
-
-def _differences(corpus: _Corpus, command: _Command, node: str) -> list[str]:
-    """Of the generation from the manifest, row by row and bit by bit, and of its settings from the profile."""
-    session, name = corpus.open(command.sets), command.generation
-    wanted: dict[str, Any] = {}
-    found: list[tuple[str, Any]] = []
-    for entry in must_read_manifest(session.store, corpus.plan.run_id).entries:
-        for _, table in read_rows(session.store, entry):
-            digests = (digest.hex() for digest in table["row_digest"].to_pylist())
-            bits = (vector.tobytes() for vector in vectors_of(table))
-            wanted |= dict(zip(table["id"].to_pylist(), zip(digests, bits, strict=True), strict=True))
-        for page in session.target.scan(name, entry.partition):
-            found += [(row["id"], (row["row_digest"], vector.tobytes()))
-                      for row, vector in zip(page.rows, page.vectors, strict=True)]  # fmt: skip
-    wrong = []
-    if dict(found) != wanted or len(found) != len(wanted) or session.target.count(name) != len(wanted):
-        wrong.append(f"{len(found)} rows, {len(set(dict(found)) & set(wanted))} of {len(wanted)} wanted ones, "
-                     f"{sum(wanted.get(row) != held for row, held in found)} altered or strange")  # fmt: skip
-    settings = _get(node, f"/{name}/_settings")[name]["settings"]["index"]
-    if "refresh_interval" in settings or settings["number_of_replicas"] != str(session.settings.index.replicas):
-        wrong.append(f"the profile is not restored: {settings}")
-    shards = _get(node, f"/{name}/_segments")["indices"][name]["shards"].values()
-    segments = [copy["num_search_segments"] for copies in shards for copy in copies]
-    if set(segments) != {1}:
-        wrong.append(f"its shards have {segments} segments")
-    return wrong
-
-
-def _get(node: str, path: str) -> Any:
-    with urllib.request.urlopen(f"{node}{path}", timeout=30) as answer:
-        return json.load(answer)
 
 
 def main() -> int:
