@@ -29,7 +29,7 @@ from pipelines.targets.opensearch_failures import (
 )
 from pipelines.targets.opensearch_gate import Gate, Passage, Stopped
 from pipelines.targets.opensearch_index import path_of
-from pipelines.targets.opensearch_lines import Line, join, pack
+from pipelines.targets.opensearch_lines import Body, Line, pack
 from pipelines.targets.opensearch_pace import MOST_IN_FLIGHT
 from pipelines.targets.opensearch_watch import Watch
 from pipelines.targets.target import DeadLetter
@@ -102,17 +102,17 @@ class BulkWriter:
                 "compare the settings with the documents, then run `backhaul load CONF` again"
             )
 
-    def _deliver(self, body: list[Line]) -> None:
+    def _deliver(self, body: Body) -> None:
         """Send until every line was taken or refused for good, waiting between tries without holding a turn."""
         backoff = Backoff(self._cluster.deadline_s, self._stop, cap_s=_LONGEST_WAIT_S)
         waiting, tried = [body], False
         while waiting:
-            lines = waiting.pop()
+            body = waiting.pop()
             try:
                 with self._gate.entered(self._stop) as passage:
                     if tried:
                         passage.retried()
-                    again, failure = self._send(lines, passage, backoff)
+                    again, failure = self._send(body, passage, backoff)
             except Stopped:
                 return
             waiting, tried = waiting + again, True
@@ -121,77 +121,76 @@ class BulkWriter:
                 if not backoff.wait():
                     raise self._given_up(failure, f" for {backoff.deadline_s:.0f} s")
 
-    def _send(self, lines: list[Line], passage: Passage, backoff: Backoff) -> tuple[list[list[Line]], Failure | None]:
+    def _send(self, body: Body, passage: Passage, backoff: Backoff) -> tuple[list[Body], Failure | None]:
         """What is to be sent again, in as many bodies, and what is to be waited for before."""
         try:
-            failures = self._once(lines)
+            failures = self._once(body)
         except Refused as error:
-            return self._after_refusal(lines, error.failure, passage)
-        if len(failures) < len(lines):
+            return self._after_refusal(body, error.failure, passage)
+        if len(failures) < len(body):
             backoff.reset()
-            passage.answered(_size(lines) - _size(line for line, _ in failures))
-        if len(failures) == len(lines) >= _ALL_OF:
-            self._must_differ([failure for _, failure in failures])
-        return self._after_failures(failures, passage)
+            passage.answered(len(body.data) - len(body.only(failures).data))
+        if len(failures) == len(body) >= _ALL_OF:
+            self._must_differ(list(failures.values()))
+        return self._after_failures(body, failures, passage)
 
-    def _once(self, lines: list[Line]) -> list[tuple[Line, Failure]]:
-        """The lines that failed, each with its failure. Raises Refused when no item was answered."""
-        answer = self._cluster.once("POST", f"{path_of(self._index)}/_bulk", join(lines), params=self._params)
+    def _once(self, body: Body) -> dict[int, Failure]:
+        """The lines that failed, by number, each with its failure. Raises Refused when no item was answered."""
+        answer = self._cluster.once("POST", f"{path_of(self._index)}/_bulk", body.data, params=self._params)
         items = [next(iter(item.values())) for item in answer.get("items", [])] if isinstance(answer, dict) else []
         # By id: where an ingest pipeline refuses a document, OpenSearch 3.5 answers for it in another place than its own.
         by_id = {item.get("_id"): item for item in items}
-        if len(items) != len(lines) or by_id.keys() != {line.id for line in lines}:
-            raise self._cluster.refused(Failure(200, UNREADABLE, f"{len(items)} items answered of {len(lines)}"))
-        return [(line, failure_of(item["status"], item["error"]))
-                for line in lines if "error" in (item := by_id[line.id])]  # fmt: skip
+        if len(items) != len(body) or by_id.keys() != {id_ for id_, _, _ in body.rows}:
+            raise self._cluster.refused(Failure(200, UNREADABLE, f"{len(items)} items answered of {len(body)}"))
+        return {number: failure_of(item["status"], item["error"])
+                for number, (id_, _, _) in enumerate(body.rows) if "error" in (item := by_id[id_])}  # fmt: skip
 
-    def _after_refusal(self, lines: list[Line], failure: Failure, passage: Passage,
-                       ) -> tuple[list[list[Line]], Failure | None]:  # fmt: skip
+    def _after_refusal(self, body: Body, failure: Failure, passage: Passage) -> tuple[list[Body], Failure | None]:
         verdict = classify(failure)
         if verdict is Verdict.STOP:
             raise self._given_up(failure)
-        if len(lines) == 1 and (verdict is Verdict.REJECT or failure.status == 413):
-            self._refuse_line(lines[0], failure)
+        if len(body) == 1 and (verdict is Verdict.REJECT or failure.status == 413):
+            self._refuse_row(body.rows[0], failure)
             return [], None
         if verdict is Verdict.REJECT:  # one line spoils the request: halves find it, and the good ones are kept
-            return _halves(lines), None
+            return body.halves(), None
         log.info("index %s: %s; trying again", self._index, failure)
         if is_overload(failure):
             passage.overloaded()
         elif not was_answered(failure):
             passage.silence()
         if verdict is Verdict.SHRINK:
-            passage.too_large(_size(lines), for_good=failure.status == 413)
-            return _halves(lines), failure
-        return [lines], failure
+            passage.too_large(len(body.data), for_good=failure.status == 413)
+            return body.halves(), failure
+        return [body], failure
 
-    def _after_failures(self, failures: list[tuple[Line, Failure]], passage: Passage,
-                        ) -> tuple[list[list[Line]], Failure | None]:  # fmt: skip
-        again: list[tuple[Line, Failure]] = []
-        for line, failure in failures:
+    def _after_failures(self, body: Body, failures: dict[int, Failure],
+                        passage: Passage) -> tuple[list[Body], Failure | None]:  # fmt: skip
+        again: dict[int, Failure] = {}
+        for number, failure in failures.items():
             verdict = classify(failure)
             if verdict is Verdict.STOP:
                 raise self._given_up(failure)
-            if verdict is Verdict.REJECT or self._is_to_blame(line, failure):
-                self._refuse_line(line, failure)
+            if verdict is Verdict.REJECT or self._is_to_blame(body.rows[number], failure):
+                self._refuse_row(body.rows[number], failure)
             else:
-                again.append((line, failure))
+                again[number] = failure
         if not again:
             return [], None
-        lines, first = [line for line, _ in again], again[0][1]
-        log.info("index %s: %d items: %s; trying again", self._index, len(lines), first)
-        if any(is_overload(failure) for _, failure in again):
+        rest, first = body.only(again), next(iter(again.values()))
+        log.info("index %s: %d items: %s; trying again", self._index, len(rest), first)
+        if any(map(is_overload, again.values())):
             passage.overloaded()
-        if any(classify(failure) is Verdict.SHRINK for _, failure in again):
-            passage.too_large(_size(lines), for_good=False)
-            return _halves(lines), first
-        return [lines], first
+        if any(classify(failure) is Verdict.SHRINK for failure in again.values()):
+            passage.too_large(len(rest.data), for_good=False)
+            return rest.halves(), first
+        return [rest], first
 
-    def _is_to_blame(self, line: Line, failure: Failure) -> bool:
+    def _is_to_blame(self, row: tuple[str, str, int], failure: Failure) -> bool:
         if not is_unforeseen(failure):
             return False
-        self._doubts[line.id] += 1
-        return self._doubts[line.id] >= _DOUBTS
+        self._doubts[row[0]] += 1
+        return self._doubts[row[0]] >= _DOUBTS
 
     def _must_differ(self, failures: list[Failure]) -> None:
         """Raises TargetHalted when every line of a body was refused for good, for one cause, and so many may not be."""
@@ -210,8 +209,8 @@ class BulkWriter:
             log.warning("OpenSearch at %s: index %s refuses or is silent (%s); %s. Trying on for up to %.0f s",
                         self._cluster.url, self._index, failure, advice_on(failure), backoff.deadline_s)  # fmt: skip
 
-    def _refuse_line(self, line: Line, failure: Failure) -> None:
-        self.refuse(DeadLetter(line.id, line.document_id, line.number, failure.type, failure.reason, failure.status))
+    def _refuse_row(self, row: tuple[str, str, int], failure: Failure) -> None:
+        self.refuse(DeadLetter(*row, failure.type, failure.reason, failure.status))
 
     def _given_up(self, failure: Failure, how_long: str = "") -> TargetHalted:
         return self._cluster.halted(f"writing to index {self._index} failed{how_long} ({failure}); "
@@ -224,12 +223,3 @@ def _without_done(under_way: set[Future[None]]) -> set[Future[None]]:
     for each in done:
         each.result()
     return others
-
-
-def _size(lines: Iterable[Line]) -> int:
-    return sum(line.size for line in lines)
-
-
-def _halves(lines: list[Line]) -> list[list[Line]]:
-    middle = len(lines) // 2
-    return [half for half in (lines[:middle], lines[middle:]) if half]

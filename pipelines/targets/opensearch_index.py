@@ -49,7 +49,8 @@ class Indices:
         shards = self._settings.shards or shards_for(rows, dimensions, self._processors())
         body = index_body(self._settings, name, meta, dimensions, shards)
         try:
-            self._cluster.call("PUT", path_of(name), body)
+            # Its shards are waited for below, as long as the settings say.
+            self._cluster.call("PUT", path_of(name), body, params={"wait_for_active_shards": "0"})
         except Refused as error:
             if error.failure.status == 400 and error.failure.type != "resource_already_exists_exception":
                 raise self._cluster.error(f"{name} cannot be made as the settings ask ({error.failure}); look at index.analyzer, "

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import TargetError
-from pipelines.targets.opensearch_lines import Line, index_lines, pack
+from pipelines.targets.opensearch_lines import Body, Line, index_lines, pack
 from tests.fixtures.faulty_opensearch import Act, Answer, Forward, Request, bulk_items, error_of, faulty_opensearch
 from tests.fixtures.opensearch import delete_indices
 from tests.targets.opensearch_case import DIMENSIONS, Case, chunk, chunks, table, vectors
@@ -29,26 +29,42 @@ def case(opensearch_url: str) -> Iterator[Case]:
     delete_indices(opensearch_url, made.corpus)
 
 
+def lines_of(sizes: list[int]) -> list[Line]:
+    return [Line(str(i), "d", i, b"%d" % (i % 10), b"x" * (size - 1)) for i, size in enumerate(sizes)]
+
+
 class TestPack:
     @given(st.lists(st.integers(1, 60)), st.integers(1, 100), st.integers(1, 7))
     def test_bodies_keep_both_limits_and_the_order(self, sizes: list[int], max_bytes: int, max_rows: int) -> None:
-        lines = [Line(str(i), "d", i, b"x" * size) for i, size in enumerate(sizes)]
+        lines = lines_of(sizes)
         bodies = list(pack(lines, lambda: max_bytes, max_rows))
-        assert [line for body in bodies for line in body] == lines
+        assert [row for body in bodies for row in body.rows] == [line[:3] for line in lines]
+        assert b"".join(body.data for body in bodies) == b"".join(line.action + line.document for line in lines)
         for body in bodies:
             assert 1 <= len(body) <= max_rows
-            assert len(body) == 1 or sum(line.size for line in body) <= max_bytes
+            assert len(body) == 1 or len(body.data) <= max_bytes
 
     @given(st.lists(st.integers(1, 60)), st.integers(1, 100))
     def test_no_two_neighbours_would_fit_into_one(self, sizes: list[int], max_bytes: int) -> None:
-        bodies = list(pack([Line("i", "d", 0, b"x" * size) for size in sizes], lambda: max_bytes, 1000))
-        for body, following in pairwise(bodies):
-            assert sum(line.size for line in body) + following[0].size > max_bytes
+        for body, following in pairwise(pack(lines_of(sizes), lambda: max_bytes, 1000)):
+            assert len(body.data) + following.ends[0] > max_bytes
 
     def test_a_bound_that_shrinks_holds_for_the_next_body(self) -> None:
         bounds = iter([100] + [20] * 100)
-        bodies = list(pack([Line("i", "d", 0, b"x" * 10)] * 20, lambda: next(bounds)))
+        bodies = list(pack(lines_of([10] * 20), lambda: next(bounds)))
         assert [len(body) for body in bodies] == [10, 2, 2, 2, 2, 2]
+
+    @given(st.lists(st.integers(1, 60), min_size=1), st.data())
+    def test_some_lines_of_a_body_are_a_body_of_them(self, sizes: list[int], data: st.DataObject) -> None:
+        lines = lines_of(sizes)
+        (body,) = pack(lines, lambda: 10**6)
+        numbers = sorted(data.draw(st.sets(st.integers(0, len(lines) - 1))))
+        (wanted,) = pack([lines[number] for number in numbers], lambda: 10**6) if numbers else (Body(),)
+        assert body.only(numbers) == wanted
+        halves = body.halves()
+        assert len(halves) == min(2, len(lines))
+        assert b"".join(half.data for half in halves) == body.data
+        assert [row for half in halves for row in half.rows] == body.rows
 
 
 def test_a_line_spells_the_vectors_bits() -> None:
