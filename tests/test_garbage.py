@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs.session import Session
 from jobs.verbs.embed import embed_run
 from jobs.verbs.garbage import collect_garbage, describe, survey
 from jobs.verbs.generations import drop_generation
@@ -21,10 +24,9 @@ from pipelines.errors import GateRefused, RunClosed, TargetError
 from pipelines.garbage import Garbage
 from pipelines.manifest import create_manifest, read_manifest
 from pipelines.plan.plan import is_open, list_runs
-from pipelines.sweep import in_both
+from pipelines.sweep import in_both, sweep
 from pipelines.targets.target import Generation
 from tests.e2e.command import backhaul_here
-from tests.e2e.corpora import write_three_partitions
 from tests.test_load import Run
 
 GC = {"grace_s": 0, "idle_s": 0}
@@ -33,29 +35,40 @@ GC = {"grace_s": 0, "idle_s": 0}
 class Corpus:
     """Each release is of another run: of the same documents in parts of another size."""
 
-    def __init__(self, folder: Path, **more: Any) -> None:
-        self.folder = folder
-        self._more = {"gc": GC, "index": {"target": "lancedb", "keep_releases": 1}, **more}
+    def __init__(self, source: Path, root: Path) -> None:
+        self.source, self.root = source, root
+        self.released: list[tuple[Run, Generation]] = []
 
     def run(self, rows_per_part: int, **more: Any) -> Run:
         embed = {"backend": "hash", "dimensions": 16, "rows_per_part": rows_per_part}
-        return Run(self.folder, embed=embed, **{**self._more, **more})
+        return Run(self.source, root=f"file://{self.root}", embed=embed, gc=GC, index={"keep_releases": 1}, **more)
 
     def release(self, rows_per_part: int) -> tuple[Run, Generation]:
         run = self.run(rows_per_part)
         generation = run.load()
         must_pass(verify_run(run.session, run.plan, run.manifest, generation))
         release_generation(run.session, generation, force=True)
+        self.released.append((run, generation))
         return run, generation
+
+    def copied(self, root: Path) -> Corpus:
+        """Nothing that is kept holds the root's own path."""
+        shutil.copytree(self.root, root)
+        made = Corpus(self.source, root)
+        for run, generation in self.released:
+            its = copy(run)
+            its.settings = run.settings.model_copy(update={"root": f"file://{root}"})
+            its.session = Session(its.settings, quiet=True)
+            made.released.append((its, generation))
+        return made
 
     def age(self) -> None:
         at = time.time() - 3600
-        for path in (self.folder / "root" / "runs").glob("**/*"):
+        for path in (self.root / "runs").glob("**/*"):
             os.utime(path, (at, at))
 
     def files(self) -> set[str]:
-        root = self.folder / "root"
-        return {str(path.relative_to(root)) for path in root.glob("**/*") if path.is_file()}
+        return {str(path.relative_to(self.root)) for path in self.root.glob("**/*") if path.is_file()}
 
     def gc(self, run: Run) -> dict[str, Any]:
         self.age()
@@ -64,7 +77,22 @@ class Corpus:
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
-    return Corpus(tmp_path)
+    return Corpus(tmp_path, tmp_path / "root")
+
+
+@pytest.fixture(scope="module")
+def _three(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("released")
+    made = Corpus(folder, folder / "root")
+    for size in (8, 9, 10):
+        made.release(size)
+    return made
+
+
+@pytest.fixture
+def three(_three: Corpus, tmp_path: Path) -> Corpus:
+    """Three releases, of which the second and the third are to be kept."""
+    return _three.copied(tmp_path / "root")
 
 
 def dead_runs(garbage: Garbage) -> dict[str, str]:
@@ -83,9 +111,9 @@ def test_while_nothing_is_live_everything_is_kept(corpus: Corpus) -> None:
     }
 
 
-def test_generations_and_runs_beyond_those_kept_go_and_nothing_else(corpus: Corpus) -> None:
-    released = [corpus.release(size) for size in (8, 9, 10)]
-    (first, oldest), (second, before), (third, live) = released
+def test_generations_and_runs_beyond_those_kept_go_and_nothing_else(three: Corpus) -> None:
+    corpus = three
+    (first, oldest), (second, before), (third, live) = three.released
     result = corpus.gc(third)
     assert result["deleted"]["generations"] == [oldest.name]
     assert result["deleted"]["runs"] == [first.plan.run_id]
@@ -98,18 +126,18 @@ def test_generations_and_runs_beyond_those_kept_go_and_nothing_else(corpus: Corp
     assert corpus.gc(third)["deleted"] == {"generations": [], "runs": [], "objects": 0}
 
 
-def test_what_was_written_to_lately_is_left_alone(corpus: Corpus) -> None:
-    *_, (last, _) = [corpus.release(size) for size in (8, 9, 10)]
+def test_what_was_written_to_lately_is_left_alone(three: Corpus) -> None:
+    *_, (last, _) = three.released
     assert survey(last.session).is_empty
     assert list(survey(last.session).kept.values()).count("written to lately (gc.idle_s)") == 1
-    corpus.age()
+    three.age()
     assert not survey(last.session).is_empty
 
 
-def test_after_a_rollback_the_way_forth_is_kept_as_well(corpus: Corpus) -> None:
-    *_, (run, newest) = [corpus.release(size) for size in (8, 9, 10)]
+def test_after_a_rollback_the_way_forth_is_kept_as_well(three: Corpus) -> None:
+    *_, (run, newest) = three.released
     rollback_corpus(run.session, None)
-    corpus.age()
+    three.age()
     assert survey(run.session).is_empty
     assert survey(run.session).kept[newest.name] == "live lately (index.keep_releases 1)"
 
@@ -173,14 +201,14 @@ def test_planning_what_was_closed_makes_another_run_of_the_same_content(corpus: 
     assert again.content_digest == run.manifest.content_digest
 
 
-def test_a_sweep_that_was_broken_off_goes_on(corpus: Corpus) -> None:
-    first, *_, (last, _) = [corpus.release(size) for size in (8, 9, 10)]
+def test_a_sweep_that_was_broken_off_goes_on(three: Corpus) -> None:
+    first, *_, (last, _) = three.released
     run_id = first[0].plan.run_id
     store = last.session.store
     store.put(manifest_key(run_id), MARK)
     store.delete([f"corpora/papers/runs/00000001-{run_id}.json"])
-    corpus.gc(last)
-    assert [file for file in corpus.files() if run_id in file] == [manifest_key(run_id)]
+    three.gc(last)
+    assert [file for file in three.files() if run_id in file] == [manifest_key(run_id)]
 
 
 def test_a_planning_that_was_broken_off_is_swept(corpus: Corpus) -> None:
@@ -192,19 +220,19 @@ def test_a_planning_that_was_broken_off_is_swept(corpus: Corpus) -> None:
     assert [file for file in corpus.files() if "0123456789abcdef" in file] == [manifest_key("0123456789abcdef")]
 
 
-def test_runs_of_another_corpus_are_kept(corpus: Corpus) -> None:
-    first, *_, (last, _) = [corpus.release(size) for size in (8, 9, 10)]
-    other = corpus.run(8, corpus="others")
+def test_runs_of_another_corpus_are_kept(three: Corpus) -> None:
+    first, *_, (last, _) = three.released
+    other = three.run(8, corpus="others")
     assert other.plan.run_id == first[0].plan.run_id
-    corpus.age()
+    three.age()
     assert dead_runs(survey(last.session)) == {}
     assert survey(last.session).kept[f"run {other.plan.run_id}"] == "corpus others has it, too"
 
 
-def test_runs_released_on_another_target_are_kept(corpus: Corpus) -> None:
-    (first, oldest), *_, (last, _) = [corpus.release(size) for size in (8, 9, 10)]
+def test_runs_released_on_another_target_are_kept(three: Corpus) -> None:
+    (first, oldest), *_, (last, _) = three.released
     last.session.log.append("another-cluster", oldest.name, after=None)
-    corpus.age()
+    three.age()
     found = survey(last.session)
     assert [old.generation.name for old in found.generations] == [oldest.name]
     assert dead_runs(found) == {}
@@ -224,7 +252,7 @@ def test_a_part_that_lost_against_another_attempts_goes(corpus: Corpus) -> None:
 
 def test_a_manifest_that_cannot_be_read_stops_it(corpus: Corpus) -> None:
     run, _ = corpus.release(8)
-    path = corpus.folder / "root" / manifest_key(run.plan.run_id)
+    path = corpus.root / manifest_key(run.plan.run_id)
     path.write_bytes(path.read_bytes().replace(b'"rows":', b'"tows":', 1))
     corpus.age()
     with pytest.raises(GateRefused, match="is damaged: its root digest does not match"):
@@ -232,7 +260,7 @@ def test_a_manifest_that_cannot_be_read_stops_it(corpus: Corpus) -> None:
 
 
 def _touched(corpus: Corpus, first: Run) -> None:
-    path = corpus.folder / "root" / "runs" / first.plan.run_id / "plan.json"
+    path = corpus.root / "runs" / first.plan.run_id / "plan.json"
     os.utime(path, (time.time() - 1800, time.time() - 1800))
 
 
@@ -242,12 +270,12 @@ def _released(corpus: Corpus, first: Run) -> None:
 
 
 @pytest.mark.parametrize("between", [_touched, _released])
-def test_what_was_used_between_the_two_looks_stays(corpus: Corpus, between: Callable[[Corpus, Run], None]) -> None:
-    (first, _), *_, (last, _) = [corpus.release(size) for size in (8, 9, 10)]
-    corpus.age()
+def test_what_was_used_between_the_two_looks_stays(three: Corpus, between: Callable[[Corpus, Run], None]) -> None:
+    (first, _), *_, (last, _) = three.released
+    three.age()
     before = survey(last.session)
     assert dead_runs(before).keys() == {first.plan.run_id}
-    between(corpus, first)
+    between(three, first)
     assert not in_both(before, survey(last.session)).runs
 
 
@@ -265,50 +293,48 @@ def test_a_drop_takes_the_records_of_its_index_along(corpus: Corpus) -> None:
     assert first.load().rows == 90
 
 
-def test_what_is_live_meanwhile_is_not_dropped_and_keeps_its_records(corpus: Corpus) -> None:
-    (first, _), *_, (last, _) = [corpus.release(size) for size in (8, 9, 10)]
-    corpus.age()
+def test_what_is_live_meanwhile_is_not_dropped_and_keeps_its_records(three: Corpus) -> None:
+    (first, _), *_, (last, _) = three.released
+    three.age()
     found = survey(last.session)
     release_generation(first.session, first.load(), force=True)
-    before = corpus.files()
-    from pipelines.sweep import sweep
-
+    before = three.files()
     with pytest.raises(TargetError, match="is live"):
         sweep(last.session.store, last.session.target, "papers", found, lambda text: None)
-    assert {file for file in before - corpus.files() if "lancedb/" not in file} == set()
+    assert {file for file in before - three.files() if "lancedb/" not in file} == set()
 
 
 class TestCommand:
     @pytest.fixture
-    def conf(self, tmp_path: Path) -> Path:
-        conf = write_three_partitions(tmp_path, gc=GC, index={"keep_releases": 1})
-        for size in (8, 9, 10):
-            assert backhaul_here("run", conf, "--set", f"embed.rows_per_part={size}").code == 0
-        Corpus(tmp_path).age()
+    def conf(self, three: Corpus, tmp_path: Path) -> Path:
+        three.age()
+        run, _ = three.released[-1]
+        conf = tmp_path / "run.json"
+        conf.write_text(run.settings.model_dump_json())
         return conf
 
-    def test_list_deletes_nothing(self, conf: Path) -> None:
-        before = Corpus(conf.parent).files()
+    def test_list_deletes_nothing(self, conf: Path, three: Corpus) -> None:
+        before = three.files()
         outcome = backhaul_here("gc", conf, "--list")
         assert outcome.code == 0, outcome.err
         first, *lines = outcome.out.splitlines()
-        assert "180 rows: others were live since" in first
+        assert "90 rows: others were live since" in first
         assert "no kept generation is of it" in lines[0]
         assert any(line.endswith(": live") for line in lines)
-        assert Corpus(conf.parent).files() == before
+        assert three.files() == before
 
-    def test_it_asks_and_nobody_there_to_answer_is_a_no(self, conf: Path) -> None:
-        before = Corpus(conf.parent).files()
+    def test_it_asks_and_nobody_there_to_answer_is_a_no(self, conf: Path, three: Corpus) -> None:
+        before = three.files()
         outcome = backhaul_here("gc", conf)
         assert outcome.code == 2
         assert "Delete 1 generations, and" in outcome.err
         assert "add --yes" in outcome.err
         assert "others were live since" in outcome.out
-        assert Corpus(conf.parent).files() == before
+        assert three.files() == before
 
-    def test_yes_deletes_and_a_second_one_finds_nothing(self, conf: Path) -> None:
+    def test_yes_deletes_and_a_second_one_finds_nothing(self, conf: Path, three: Corpus) -> None:
         outcome = backhaul_here("gc", conf, "--yes", "--json")
         assert outcome.code == 0, outcome.err
         assert len(outcome.json["deleted"]["generations"]) == len(outcome.json["deleted"]["runs"]) == 1
         assert "papers: nothing to delete" in backhaul_here("gc", conf, "--yes").out
-        assert backhaul_here("verify", conf, "--set", "embed.rows_per_part=9").code == 0
+        assert backhaul_here("verify", conf, "--generation", three.released[1][1].name).code == 0
