@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.opensearch, pytest.mark.timeout(900)]
 BULK, MERGE, WARMED, RELEASED = (
     Asked("POST", "/_bulk"), Asked("POST", "/_forcemerge"), Asked("GET", "/warmup/"), Asked("POST", "/_aliases"))  # fmt: skip
 REPLICAS = Asked("PUT", "/_settings", b'{"index":{"number_of_replicas"')  # as they are restored, first of all settings
-RESTARTS_AFTER_S = 3.0
+RESTARTS_AFTER_S = 2.0
 PATIENCE = "index.deadline_s=2"  # for a node that will not come back
 
 
@@ -64,7 +64,7 @@ class TestReplicas:
         self, corpus: Corpus, no_replicas: Callable[[bool], None]
     ) -> None:
         witness, threads = Witness(corpus.node, corpus.generation(self.SET), BULK, WARMED, RELEASED), []
-        slow = At(REPLICAS, 1, lambda: threads.append(beside(lambda: no_replicas(False), after_s=4)))
+        slow = At(REPLICAS, 1, lambda: threads.append(beside(lambda: no_replicas(False), after_s=3)))
         no_replicas(True)
         with faulty_opensearch(corpus.node, lambda request: witness(request) or slow(request)) as url:
             said = corpus.must("run", self.SET, f"index.url={url}")
@@ -75,6 +75,7 @@ class TestReplicas:
         assert corpus.live() == corpus.generation(self.SET)
         corpus.must_be_exact(self.SET)
 
+    @pytest.mark.soak
     def test_a_generation_that_lacks_a_copy_is_neither_proved_nor_released(
         self, corpus: Corpus, no_replicas: Callable[[bool], None]
     ) -> None:
@@ -124,7 +125,7 @@ def test_a_node_killed_and_restarted_in_the_middle_of_a_load_leaves_it_exact(cor
 
 @pytest.mark.soak
 @pytest.mark.parametrize("replicas", [0, 1])
-@pytest.mark.parametrize("moment", [(BULK, 1), (BULK, 18), (MERGE, 1), (REPLICAS, 1), (WARMED, 1)],
+@pytest.mark.parametrize("moment", [(BULK, 1), (BULK, 15), (MERGE, 1), (REPLICAS, 1), (WARMED, 1)],
                          ids=["first bulk", "late bulk", "merge", "replicas", "warming"])  # fmt: skip
 def test_a_node_killed_and_restarted_at_any_moment_of_a_load_leaves_it_exact(
     corpus: Corpus, nodes: Nodes, moment: tuple[Asked, int], replicas: int

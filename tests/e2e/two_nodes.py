@@ -41,7 +41,7 @@ class Corpus:
         name = f"nodes{time.time_ns()}"
         source = write_corpus(folder / "source", objects=OBJECTS, documents=DOCUMENTS)
         conf = write_conf(folder / "run.yaml", corpus=name, root=f"file://{folder}/root", source=f"file://{source}",
-                          partition={"target_tokens": 5_000}, engine={"workers": 0},
+                          partition={"target_tokens": 20_000}, engine={"workers": 0},
                           index={"target": "opensearch", "url": node, "replicas": 0, "shards": SHARDS,
                                  "max_bulk_bytes": 1 << 16})  # fmt: skip
         made = cls(name, folder, conf, node)
