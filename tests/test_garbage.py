@@ -21,7 +21,7 @@ from jobs.verbs.release import release_generation, rollback_corpus
 from jobs.verbs.verify import must_pass, verify_run
 from pipelines.closed import MARK, close_run, is_closed, manifest_key
 from pipelines.errors import GateRefused, RunClosed, TargetError
-from pipelines.garbage import Garbage
+from pipelines.garbage import Garbage, GcSettings
 from pipelines.manifest import create_manifest, read_manifest
 from pipelines.plan.plan import is_open, list_runs
 from pipelines.sweep import in_both, sweep
@@ -161,6 +161,14 @@ def test_an_abandoned_run_is_closed_before_it_is_swept(corpus: Corpus) -> None:
     assert run_id not in {record.run_id for record in list_runs(last.session.store, "papers")}
 
 
+def test_an_abandoned_run_that_was_written_to_lately_is_left_alone(corpus: Corpus) -> None:
+    run_id = abandoned(corpus)
+    last, _ = corpus.release(9)
+    found = survey(last.session)
+    assert found.is_empty
+    assert found.kept[f"run {run_id}"] == "written to lately (gc.idle_s)"
+
+
 def test_an_open_run_planned_later_than_the_live_one_is_kept(corpus: Corpus) -> None:
     last, _ = corpus.release(9)
     run_id = abandoned(corpus)
@@ -279,6 +287,26 @@ def test_what_was_used_between_the_two_looks_stays(three: Corpus, between: Calla
     assert not in_both(before, survey(last.session)).runs
 
 
+class Meanwhile(Session):
+    """Something happens while gc waits."""
+
+    def __init__(self, run: Run, happens: Callable[[], object]) -> None:
+        super().__init__(run.settings.model_copy(update={"gc": GcSettings(idle_s=0, grace_s=0.01)}))
+        self._happens = happens
+
+    def say(self, text: str) -> None:
+        if "before the second look" in text:
+            self._happens()
+
+
+def test_what_another_corpus_plans_while_gc_waits_is_kept(three: Corpus) -> None:
+    (first, _), *_, (last, _) = three.released
+    three.age()
+    session = Meanwhile(last, lambda: three.run(8, corpus="others"))
+    assert collect_garbage(session, survey(session))["deleted"]["runs"] == []
+    assert read_manifest(session.store, first.plan.run_id) == first.manifest
+
+
 def records_of(corpus: Corpus, generation: Generation) -> set[str]:
     return {
         file for file in corpus.files() if f"{generation.name}/{generation.uuid}" in file and "lancedb/" not in file
@@ -301,7 +329,7 @@ def test_what_is_live_meanwhile_is_not_dropped_and_keeps_its_records(three: Corp
     before = three.files()
     with pytest.raises(TargetError, match="is live"):
         sweep(last.session.store, last.session.target, "papers", found, lambda text: None)
-    assert {file for file in before - three.files() if "lancedb/" not in file} == set()
+    assert {file for file in before ^ three.files() if "lancedb/" not in file} == set()
 
 
 class TestCommand:
