@@ -112,7 +112,9 @@ class _Json(JSONSerializer):  # type: ignore[misc]
             raise opensearchpy.SerializationError(s[:200], error) from error
 
     def dumps(self, data: Any) -> Any:
-        return data if isinstance(data, bytes | bytearray | str) else orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)
+        return (
+            data if isinstance(data, bytes | bytearray | str) else orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)
+        )
 
 
 class _Connection(opensearchpy.Urllib3HttpConnection):  # type: ignore[misc]
