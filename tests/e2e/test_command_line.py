@@ -62,7 +62,7 @@ def test_every_verb_has_an_example_in_its_help_that_names_it(verb: str) -> None:
 def test_every_example_runs_and_every_json_parses(demo: Path) -> None:
     conf = str(PROJECT / "conf" / "demo.yaml")
     order = ["plan", "embed", "load", "verify", "repair", "release", "run", "status", "failures", "retry", "list", "query",
-             "evaluate", "doctor", "rollback", "drop"]  # fmt: skip
+             "evaluate", "doctor", "gc", "rollback", "drop"]  # fmt: skip
     assert sorted(order) == sorted(COMMANDS)
     other = ["--set", "index.m=8"]
     for verb in order:
