@@ -119,8 +119,8 @@ COMMITTING = [
          "if missing := [partition.number for partition in partitions if partition.id not in receipts]:",
          "partitions = [one for one in partitions if one.id in receipts]\n    if missing := []:", "not the reference"),
     _bug("a manifest is put, not created", MANIFEST,
-         'if store.create(f"runs/{manifest.run_id}/manifest.json", data) is Created.LOST:',
-         'store.put(f"runs/{manifest.run_id}/manifest.json", data)\n    if False:', "written twice"),
+         'if store.create(manifest_key(manifest.run_id), data) is Created.LOST:',
+         'store.put(manifest_key(manifest.run_id), data)\n    if False:', "written twice"),
     _bug("a manifest without its root digest", MANIFEST,
          '{"format": FORMAT, **value, "root": root}', '{"format": FORMAT, **value}', "not the reference"),
 ]  # fmt: skip
