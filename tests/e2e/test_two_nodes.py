@@ -183,6 +183,7 @@ class TestANodeLostForGood:
         corpus.must_be_exact()
         loss.must_not_have_embedded(corpus)
 
+    @pytest.mark.soak
     def test_a_live_one_is_not_dropped_and_the_advice_that_is_given_works(self, loss: Loss) -> None:
         corpus = loss.live
         refused = corpus.command("run", PATIENCE)
