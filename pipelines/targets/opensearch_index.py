@@ -32,6 +32,7 @@ from pipelines.targets.target import Generation, Health, IndexSettings, Meta
 _MERGE_DEADLINE_S = 6 * 3600.0
 _SLOW_READ_S = 600.0  # a refresh builds the graph of what was written since the last one
 _MERGE_PAUSE_S = 2.0
+_MADE_WITHIN_S = 30.0
 _ROWS_S = 20.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 
@@ -49,8 +50,9 @@ class Indices:
         shards = self._settings.shards or shards_for(rows, dimensions, self._processors())
         body = index_body(self._settings, name, meta, dimensions, shards)
         try:
-            # Its shards are waited for below, as long as the settings say.
-            self._cluster.call("PUT", path_of(name), body, params={"wait_for_active_shards": "0"})
+            # It waits for its primaries, for half a minute unless told otherwise.
+            patience_s = min(_MADE_WITHIN_S, self._cluster.deadline_s)
+            self._cluster.call("PUT", path_of(name), body, params={"timeout": f"{patience_s * 1000:.0f}ms"})
         except Refused as error:
             if error.failure.status == 400 and error.failure.type != "resource_already_exists_exception":
                 raise self._cluster.error(f"{name} cannot be made as the settings ask ({error.failure}); look at index.analyzer, "
