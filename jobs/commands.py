@@ -296,7 +296,8 @@ def gc(conf: Conf, only_list: Annotated[bool, typer.Option("--list", help="delet
 
     Example: backhaul gc conf/demo.yaml --yes
     """
-    from jobs.verbs.garbage import collect_garbage, describe, question, survey
+    from jobs.render import gc_question
+    from jobs.verbs.garbage import collect_garbage, describe, survey
 
     session = _session(conf, sets, None, as_json)
     found = survey(session)
@@ -304,7 +305,7 @@ def gc(conf: Conf, only_list: Annotated[bool, typer.Option("--list", help="delet
     if not (only_list or found.is_empty):
         if not as_json:
             _print("gc", result, conf, as_json)
-        _confirm(question(result), yes)
+        _confirm(gc_question(result), yes)
         result = collect_garbage(session, found)
     _print("gc", result, conf, as_json)
 

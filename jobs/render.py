@@ -171,9 +171,15 @@ def gc(r: Result) -> str:
         *(f"generation {g['generation']}  {_rows_of({**g, 'loading': False})}: {g['why']}" for g in r["generations"]),
         *(f"run {run['run_id'][:12]}  {_count(run['objects'], 'object')}, {_size(run['bytes'])}: {run['why']}" for run in r["runs"]),
         *([f"{_count(r['parts']['objects'], 'part')}, {_size(r['parts']['bytes'])}, that no manifest names"] if r["parts"]["objects"] else []),
+        *([f"records of indices whose drop was broken off: {r['half_dropped']}"] if r["half_dropped"] else []),
     ]  # fmt: skip
     kept = [f"kept: {each['what']}: {each['why']}" for each in r["kept"]]
     return "\n".join([*(lines or [f"corpus {r['corpus']}: nothing to delete"]), *kept])
+
+
+def gc_question(r: Result) -> str:
+    return (f"Delete {_count(len(r['generations']), 'generation')}, and {_count(r['objects'], 'object')} of "
+            f"{_count(len(r['runs']), 'run')} ({_size(r['bytes'])})?")  # fmt: skip
 
 
 def query(r: Result) -> str:

@@ -39,7 +39,8 @@ class HeldRuns:
             name.removeprefix(f"{log.corpus}-")[:_DIGITS]: f"generation {name} was released on target {other}"
             for other in log.targets()
             if other != target_id
-            for name in kept_by_releases(log, other, log.path(other), log.path(other)[-1], keep)
+            for path in [log.path(other)]
+            for name in kept_by_releases(log, other, path, path[-1], keep)
         }
 
     def why(self, run_id: str) -> str:

@@ -355,7 +355,7 @@ class TestCommand:
         before = three.files()
         outcome = backhaul_here("gc", conf)
         assert outcome.code == 2
-        assert "Delete 1 generations, and" in outcome.err
+        assert "Delete 1 generation, and" in outcome.err
         assert "add --yes" in outcome.err
         assert "others were live since" in outcome.out
         assert three.files() == before

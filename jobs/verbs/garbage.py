@@ -19,7 +19,8 @@ def survey(session: Session) -> Garbage:
     """
     session.refuse_array("gc")
     lease = session.settings.engine.lease
-    # Whoever is at work gives a sign within a lease's time; one that began as we looked is seen by the second look.
+    # Whoever is at work gives a sign within a lease's time. One that begins after the look finds an abandoned run closed and
+    # plans anew; what else it touches is seen by the second look.
     idle_s = max(session.settings.gc.idle_s, 2 * lease.ttl_s) + lease.max_skew_s
     return find_garbage(session.store, session.target, session.log, keep_releases=session.settings.index.keep_releases,
                         idle_s=idle_s, now_s=time.time())  # fmt: skip
@@ -45,7 +46,8 @@ def collect_garbage(session: Session, first: Garbage) -> dict[str, Any]:
 
 
 def describe(session: Session, garbage: Garbage) -> dict[str, Any]:
-    """``objects`` and ``bytes`` are of the object store alone; ``deleted`` null: nothing was deleted."""
+    """``objects`` and ``bytes`` are of the object store alone, and without the records of ``half_dropped`` indices;
+    ``deleted`` null: nothing was deleted."""
     generations = [{"generation": old.generation.name, "run_id": old.generation.meta.run_id, "rows": old.generation.rows,
                     "why": old.why} for old in garbage.generations]  # fmt: skip
     runs = [{"run_id": run.run_id, "number": run.number, "objects": run.objects, "bytes": run.bytes, "why": run.why}
@@ -57,13 +59,9 @@ def describe(session: Session, garbage: Garbage) -> dict[str, Any]:
         "generations": generations,
         "runs": runs,
         "parts": parts,
+        "half_dropped": len(garbage.half_dropped),
         "objects": sum(run.objects for run in garbage.runs) + parts["objects"],
         "bytes": sum(run.bytes for run in garbage.runs) + parts["bytes"],
         "kept": [{"what": what, "why": why} for what, why in garbage.kept.items()],
         "deleted": None,
     }
-
-
-def question(result: dict[str, Any]) -> str:
-    return (f"Delete {len(result['generations'])} generations, and {result['objects']:,} objects of "
-            f"{len(result['runs'])} runs ({result['bytes'] / 1e6:,.1f} MB)?")  # fmt: skip
