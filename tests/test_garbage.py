@@ -351,6 +351,15 @@ class TestCommand:
         assert any(line.endswith(": live") for line in lines)
         assert three.files() == before
 
+    def test_records_of_an_index_whose_drop_was_broken_off_are_told_and_go(self, conf: Path, three: Corpus) -> None:
+        *_, (last, live) = three.released
+        assert backhaul_here("gc", conf, "--yes").code == 0
+        mark = f"runs/{live.meta.run_id}/loads/gone/0/dropped/mark.json"
+        last.session.store.put(mark, b"{}")
+        assert "whose drop was broken off: 1" in backhaul_here("gc", conf, "--list").out
+        assert backhaul_here("gc", conf, "--yes").code == 0
+        assert mark not in three.files()
+
     def test_it_asks_and_nobody_there_to_answer_is_a_no(self, conf: Path, three: Corpus) -> None:
         before = three.files()
         outcome = backhaul_here("gc", conf)
