@@ -19,7 +19,7 @@ from jobs.engines.engine import EngineSettings
 from pipelines.embed.settings import EmbedSettings
 from pipelines.errors import SettingsError
 from pipelines.garbage import GcSettings
-from pipelines.ledger import LimitsSettings
+from pipelines.limits import LimitsSettings
 from pipelines.plan.settings import PartitionSettings
 from pipelines.read.reader import SourceSettings
 from pipelines.shipped import shipped

@@ -19,7 +19,8 @@ from pipelines.closed import MARK, manifest_key
 from pipelines.digest import FORMAT, canonical_json, check_format, digest_of, parse_json
 from pipelines.errors import BackhaulError, GateRefused, NotFound, RunClosed
 from pipelines.identities import Duplicates, SourceOrder, scratch_database
-from pipelines.ledger import LimitsSettings, total
+from pipelines.ledger import total
+from pipelines.limits import LimitsSettings, check_limits
 from pipelines.partition import Partition
 from pipelines.parts import Part, bits_digest, read_columns, read_part
 from pipelines.plan.plan import Plan
@@ -28,7 +29,6 @@ from pipelines.store import Created, Store
 
 R = TypeVar("R")
 _IDENTITY = ("document_id", "tenant", "ordinal", "position", "row_digest")
-_EXAMPLES = 5
 _READERS = 8
 _MEND = "Delete it: `backhaul embed CONF` writes it again from the receipts, without embedding anything."
 
@@ -104,7 +104,7 @@ def commit_manifest(store: Store, plan: Plan, receipts: Mapping[str, dict[str, A
         receipts: the embed receipt of every partition of the plan, by partition id.
 
     Raises:
-        GateRefused: too many rejects or truncated tokens, or duplicate document ids with ``on_duplicate: fail``.
+        GateRefused: over a limit of the settings, or duplicate document ids with ``on_duplicate: fail``.
     """
     ordered = in_plan_order(plan.partitions, receipts)
     totals = _totals(ordered)
@@ -180,41 +180,6 @@ def read_rows(store: Store, entry: Entry, *, parts: Container[int] | None = None
         table = table.append_column("partition", pa.array([entry.partition] * part.rows, pa.string()))
         first += part.rows
         yield part, _without(table, _gone(entry, part))
-
-
-def check_limits(totals: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]], limits: LimitsSettings,
-                 store: Store, run_id: str) -> None:  # fmt: skip
-    """Raises GateRefused when bad vectors, rejects or truncation go over the settings' limits, naming the causes."""
-    ledger = totals["ledger"]
-    if (bad := ledger["nan_vectors"] + ledger["zero_vectors"]) > limits.max_bad_vectors:
-        worst = next(r["partition"] for r in receipts if r["ledger"]["nan_vectors"] + r["ledger"]["zero_vectors"])
-        raise GateRefused(
-            f"the embedder gave {ledger['nan_vectors']} vectors with NaN or infinity and {ledger['zero_vectors']} zero "
-            f"ones, {bad} in all; limits.max_bad_vectors is {limits.max_bad_vectors}. `backhaul failures CONF` names their "
-            "documents. Check the model; raise the limit to leave such rows out; or, where a machine was at fault, delete "
-            f"the receipts (the first is {store.uri}/runs/{run_id}/receipts/embed/{worst}.json) and run the same command again."
-        )
-    records, chunks = totals["records"], ledger["chunks"]
-    lost = sum(totals["rejects"].get(cause, 0) for cause in OF_CHUNKS)
-    rejected = sum(totals["rejects"].values()) - lost
-    share = max(rejected / max(1, records), lost / max(1, chunks))
-    if share > limits.max_reject_share:
-        causes = ", ".join(f"{cause} {count}" for cause, count in sorted(totals["rejects"].items()))
-        files = [f"{store.uri}/runs/{run_id}/{r['rejects']['file']}" for r in receipts if r["rejects"]["file"]]
-        raise GateRefused(
-            f"{rejected} of {records} records{f' and {lost} of {chunks} chunks' if lost else ''} were rejected "
-            f"({share:.1%}), over limits.max_reject_share {limits.max_reject_share:.1%}: {causes}. They are kept in {files[0]}"
-            f"{f' and {len(files) - 1} more' if len(files) > 1 else ''}; `backhaul failures CONF` groups them. "
-            "Mend the source and plan again, or raise the limit and run the same command again."
-        )
-    limit = limits.max_truncated_share
-    if limit is not None and ledger["tokens"] and ledger["truncated_tokens"] / ledger["tokens"] > limit:
-        worst = ", ".join(f"{key} ({n})" for key, n in list(ledger["truncated_by_source"].items())[:_EXAMPLES])
-        raise GateRefused(
-            f"{ledger['truncated_tokens']} of {ledger['tokens']} tokens were cut off by the model's limit, over "
-            f"limits.max_truncated_share {limit:.1%}; most of them from {worst}. "
-            "Split shorter (split.method: tokens), or raise the limit."
-        )
 
 
 def _totals(ordered: Sequence[tuple[Partition, Mapping[str, Any]]]) -> dict[str, Any]:

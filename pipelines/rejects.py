@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from threading import Lock
 
 import orjson
 
 from pipelines.digest import canonical_json, digest_bytes
+from pipelines.ledger import Ledger
 from pipelines.store import Store
 
 CAUSES = {
@@ -21,7 +23,10 @@ CAUSES = {
     "too_large": "a record is over source.max_document_bytes",
     "missing_field": "a record lacks the id or text field",
     "wrong_type": "a field holds another type than declared",
-    "empty_text": "nothing is left to embed",
+    "not_text": "the text field holds no text: another type, binary data or another encoding",
+    "empty_text": "the text has no character",
+    "blank_text": "the text is nothing but whitespace, or characters that make no token",
+    "blank_chunk": "the tokenizer finds no token in the chunk",
     "bad_vector": "the embedder gave NaN, infinity or a zero vector",
     "poison_document": "reading or splitting the document raised an error that no rule foresees",
     "poison_chunk": "tokenising or embedding the chunk raised an error that no rule foresees",
@@ -29,7 +34,7 @@ CAUSES = {
 
 
 # What takes a chunk away from a document that is counted all the same.
-OF_CHUNKS = ("bad_vector", "poison_chunk")
+OF_CHUNKS = ("bad_vector", "blank_chunk", "poison_chunk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +45,34 @@ class Reject:
     document_id: str | None = None
     sample: str = ""
 
+    @property
+    def source(self) -> str:
+        """The relative key."""
+        return self.position.rpartition("@")[0]
+
 
 @dataclass
 class Rejects:
-    """The rejects of one partition; written content-addressed beside its receipt."""
+    """The rejects of one partition, each of which counts in its ledger, too; written content-addressed beside its
+    receipt."""
 
+    ledger: Ledger = field(default_factory=Ledger)
     counts: Counter[str] = field(default_factory=Counter)
     lines: list[bytes] = field(default_factory=list)  # JSON, in the order met
+    _lock: Lock = field(default_factory=Lock, repr=False)  # reading runs ahead of embedding in a thread and both reject
 
-    def add(self, reject: Reject) -> None:
-        self.counts[reject.cause] += 1
-        self.lines.append(
-            canonical_json([reject.cause, reject.reason, reject.position, reject.document_id, reject.sample])
-        )
+    def add(self, reject: Reject, doc_type: str | None) -> None:
+        line = canonical_json([reject.cause, reject.reason, reject.position, reject.document_id, reject.sample])
+        with self._lock:
+            self.counts[reject.cause] += 1
+            self.lines.append(line)
+        self.ledger.reject(reject.cause, reject.source, doc_type)
 
     def write(self, store: Store, run_id: str, stage: str, partition_id: str) -> str | None:
         """The file's key relative to the run, or None when there are no rejects."""
         if not self.lines:
             return None
-        # Sorted, because reading runs ahead of embedding in a thread and both reject.
+        # Sorted, because threads reject in an order of their own.
         data = b"\n".join(sorted(self.lines)) + b"\n"
         name = f"rejects/{stage}/{partition_id}-{digest_bytes(data)}.jsonl"
         store.put(f"runs/{run_id}/{name}", data)

@@ -19,7 +19,8 @@ from pipelines.digest import canonical_json
 from pipelines.document import Chunk, Document, Position, Span
 from pipelines.errors import BackhaulError, GateRefused, NewerFormat
 from pipelines.identities import Duplicates, SourceOrder, scratch_database
-from pipelines.ledger import Ledger, LimitsSettings
+from pipelines.ledger import Counts
+from pipelines.limits import LimitsSettings
 from pipelines.manifest import Manifest, commit_manifest, create_manifest, read_manifest, read_rows
 from pipelines.partition import Partition, Slice, partition_id
 from pipelines.parts import encode_part, part_table
@@ -55,7 +56,8 @@ class Bench:
         for partition, chunks in zip(self.plan.partitions, cut, strict=True):
             parts = [self._part(partition.id, i // rows, chunks[i : i + rows]) for i in range(0, len(chunks), rows)]
             documents = len({(c.document.id, c.document.position) for c in chunks})
-            counts = {**Ledger(documents=documents, chunks=len(chunks), tokens=100).to_json(), **(ledger or {})}
+            counts = {**Counts(documents=documents, chunks=len(chunks), tokens=100).to_json(), "truncated_by_source": {},
+                      **(ledger or {})}  # fmt: skip
             self.receipts[partition.id] = {
                 "partition": partition.id, "parts": parts, "rows": len(chunks), "ledger": counts,
                 "rejects": {"file": "rejects/embed/some.jsonl" if rejects else None, "counts": rejects or {}},

@@ -38,11 +38,12 @@ def embed_sound(embedder: Embedder, rows: Sequence[Chunk], ledger: Ledger,
         if not poison or (len(poison) == len(rows) > _HOPELESS) or not _works(embedder):
             raise
         for row, reason in poison:
-            rejects.add(_reject("poison_chunk", row, reason))
+            rejects.add(_reject("poison_chunk", row, reason), row.document.doc_type)
+            ledger.no_vector(row.document.doc_type, min(row.tokens, embedder.space.max_tokens))
         guilty = {id(row) for row, _ in poison}
         rows = [row for row in rows if id(row) not in guilty]
         vectors = embedder.embed([row.input for row in rows], "document")
-    return _only_sound(rows, vectors, ledger, rejects)
+    return _only_sound(rows, vectors, embedder.space.max_tokens, ledger, rejects)
 
 
 def _culprits(embedder: Embedder, rows: Sequence[Chunk]) -> list[tuple[Chunk, str]]:
@@ -67,7 +68,7 @@ def _works(embedder: Embedder) -> bool:
     return True
 
 
-def _only_sound(rows: Sequence[Chunk], vectors: Vectors, ledger: Ledger,
+def _only_sound(rows: Sequence[Chunk], vectors: Vectors, max_tokens: int, ledger: Ledger,
                 rejects: Rejects) -> tuple[Sequence[Chunk], Vectors]:  # fmt: skip
     finite = np.asarray(np.isfinite(vectors).all(axis=1))
     zero = finite & ~vectors.any(axis=1)
@@ -81,10 +82,11 @@ def _only_sound(rows: Sequence[Chunk], vectors: Vectors, ledger: Ledger,
             f"{rows[0].document.id!r} at {rows[0].document.position}: {_kind(zero[0])}. "
             "Check the model with `backhaul doctor CONF`; another precision may help"
         )
-    ledger.nan_vectors += int((~finite).sum())
-    ledger.zero_vectors += int(zero.sum())
     for i in unsound:
-        rejects.add(_reject("bad_vector", rows[i], f"the embedder gave {_kind(zero[i])} for chunk {rows[i].ordinal}"))
+        row, doc_type = rows[i], rows[i].document.doc_type
+        ledger.bad_vector(row.document.position.key, doc_type, zero=bool(zero[i]))
+        ledger.no_vector(doc_type, min(row.tokens, max_tokens))
+        rejects.add(_reject("bad_vector", row, f"the embedder gave {_kind(zero[i])} for chunk {row.ordinal}"), doc_type)
     return [rows[i] for i in np.flatnonzero(sound).tolist()], vectors[sound]
 
 

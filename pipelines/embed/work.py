@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from pipelines.embed.ahead import ahead
 from pipelines.embed.backends import open_embedder, open_tokenizer
 from pipelines.embed.settings import EmbedSettings
 from pipelines.embed.sound import embed_sound
+from pipelines.embed.timing import Stopwatch, Timings
 from pipelines.errors import Interrupted
 from pipelines.ledger import Ledger
 from pipelines.partition import Partition
@@ -59,6 +61,7 @@ class PartDone:
 
 class EmbedWork:
     def __init__(self, task: EmbedTask) -> None:
+        began = time.monotonic()
         self.report: Callable[[Any], None] = lambda beat: None
         self.stopping: Callable[[], bool] = lambda: False
         self._task = task
@@ -70,30 +73,40 @@ class EmbedWork:
         self._embedder.space.must_equal(self._space, f"run {task.run_id}")
         self._tokenizer = open_tokenizer(task.embed, task.storage)
         self._splitter = open_splitter(task.split, self._tokenizer.spans)
+        self._timings = Timings(self._store, task.run_id, hardware=self._embedder.maker.hardware,
+                                load_s=time.monotonic() - began)  # fmt: skip
 
     def __call__(self, partition: Partition) -> dict[str, Any]:
         if receipt := self._receipts.find(partition.id):
             return receipt  # a retry arrived after success
-        ledger, rejects = Ledger(), Rejects()
+        self._watch = Stopwatch()
+        ledger = Ledger()
+        rejects = Rejects(ledger)
         documents = read_documents(self._source, partition, self._task.source, rejects)
         chunks = split_documents(documents, self._splitter, self._task.split, self._tokenizer,
                                  self._space.max_tokens, ledger, rejects)  # fmt: skip
         checkpoint = Checkpoint(self._store, self._task.run_id, partition.id, self._receipts)
         parts: list[Part] = []
         size = self._task.embed.rows_per_part
-        for number, rows in enumerate(ahead(_batched(chunks, size), _PARTS_AHEAD, is_last=lambda b: len(b) < size)):
+        batches = ahead(_batched(chunks, size), _PARTS_AHEAD, is_last=lambda b: len(b) < size)
+        for number, rows in enumerate(self._watch.waiting(batches)):
             if self.stopping():
                 raise Interrupted(f"partition {partition.id} stopped before part {number}")
             earlier = checkpoint.find(number, partial(recognise_part, number=number, chunks=rows, space=self._space))
             parts.append(earlier or self._make(number, rows, checkpoint, ledger, rejects))
             tokens = sum(min(chunk.tokens, self._space.max_tokens) for chunk in rows)
+            if not earlier:
+                self._watch.part(tokens=tokens, rows=parts[-1].rows)
             self.report(PartDone(parts[-1].rows, tokens, resumed=earlier is not None))
-        return self._commit(partition, parts, checkpoint, ledger, rejects)
+        receipt = self._commit(partition, parts, checkpoint, ledger, rejects)
+        self._timings.keep(partition.id, self._watch)
+        return receipt
 
     def _make(self, number: int, rows: Sequence[Chunk], checkpoint: Checkpoint, ledger: Ledger,
               rejects: Rejects) -> Part:  # fmt: skip
         checkpoint.begin(number)
-        sound, vectors = embed_sound(self._embedder, rows, ledger, rejects)
+        with self._watch.computing():
+            sound, vectors = embed_sound(self._embedder, rows, ledger, rejects)
         table = part_table(sound, vectors)
         part, data = encode_part(number, table, self._space, self._embedder.maker)
         checkpoint.write(number, data)
@@ -107,7 +120,7 @@ class EmbedWork:
             "partition": partition.id,
             "parts": [part.to_json() for part in parts],
             "rows": sum(part.rows for part in parts),
-            "documents": ledger.documents,
+            "documents": ledger.total.documents,
             "rejects": {"file": file, "counts": dict(rejects.counts)},
             "ledger": ledger.to_json(),
         }

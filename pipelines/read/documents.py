@@ -33,7 +33,8 @@ def read_documents(store: Store, partition: Partition, source: SourceSettings, r
         for found in reader.read(store, piece):
             if isinstance(found, Broken):
                 sample = found.sample[:_SAMPLE]
-                rejects.add(Reject(found.cause, found.reason, str(found.position), sample=sample))
+                reject = Reject(found.cause, found.reason, str(found.position), sample=sample)
+                rejects.add(reject, key.get("doc_type"))
                 continue
             if (document := _document_or_reject(found, wanted, key, rejects)) is not None:
                 yield document
@@ -45,10 +46,18 @@ def _document_or_reject(
     try:
         return _document(record, wanted, key)
     except FieldError as error:
-        rejects.add(_reject(record, wanted, error))
+        rejects.add(_reject(record, wanted, error), _doc_type(record, wanted, key))
     except BaseException as error:
-        rejects.add(Reject("poison_document", blame_document(error, "reading"), str(record.position)))
+        reason = blame_document(error, "reading")
+        rejects.add(Reject("poison_document", reason, str(record.position)), key.get("doc_type"))
     return None
+
+
+def _doc_type(record: Record, wanted: FieldsSettings, key: dict[str, str]) -> str | None:
+    """As far as it can be told of a record that is no document."""
+    with suppress(FieldError):
+        return Fields(record.fields).label(wanted.doc_type) or key.get("doc_type")
+    return key.get("doc_type")
 
 
 def _document(record: Record, wanted: FieldsSettings, key: dict[str, str]) -> Document:

@@ -15,6 +15,7 @@ _MONTH = re.compile(r"\d{4}(-(0[1-9]|1[0-2]))?")
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _LONGEST_NUMBER = 400  # characters; Python refuses to read whole numbers of thousands
+_ODD_SHARE = 0.05  # UTF-16 read as UTF-8 is half of NUL; a page of a good PDF has a stray one
 _INT64 = range(-(2**63), 2**64)
 
 
@@ -48,12 +49,20 @@ class Fields:
         return found
 
     def required_text(self, name: str) -> str:
-        found = self.text(name)
-        if found is None:
+        value = self._get(name)
+        if value is None:
             raise FieldError("missing_field", self.missing(name))
-        if not found.strip():
-            raise FieldError("empty_text", f"field {name!r} holds nothing but whitespace")
-        return found
+        if not isinstance(value, str):
+            raise FieldError("not_text", f"field {name!r} is {_kind(value)}, not a text")
+        if not value:
+            raise FieldError("empty_text", f"field {name!r} is empty")
+        if not value.strip():
+            raise FieldError("blank_text", f"field {name!r} holds nothing but whitespace")
+        odd = value.count("\0") + value.count("\ufffd")  # searches for one character each: next to nothing
+        if odd > len(value) * _ODD_SHARE:
+            raise FieldError("not_text", f"field {name!r} is {odd / len(value):.0%} NUL or replacement characters, as binary "
+                             "data and texts read in another encoding are")  # fmt: skip
+        return _encodable(value, name)
 
     def text(self, name: str | None) -> str | None:
         value = self._get(name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 
 from pipelines.document import Chunk, Document, Span
 from pipelines.embed.embedder import Tokenizer
@@ -37,36 +38,39 @@ def split_documents(documents: Iterable[Document], splitter: Splitter, settings:
     Args:
         max_tokens: the model's limit (of the Space): what an input has beyond it is lost, and counted.
     """
-    for batch in _batches(_cut(documents, splitter, settings, tokenizer, max_tokens, ledger, rejects)):
-        for row, tokens in _count(batch, tokenizer, rejects):
-            document = row.document
-            if tokens <= tokenizer.special_tokens:
-                ledger.empty += 1
-                rejects.add(
-                    _reject("empty_text", document, f"the tokenizer finds no token in chunk {row.ordinal}", row.text)
-                )
+    rows = _cut(documents, splitter, settings, tokenizer, max_tokens, rejects)
+    counted = chain.from_iterable(_count(batch, tokenizer, rejects) for batch in _batches(rows))
+    for document, chunks in groupby(counted, key=lambda pair: pair[0].document):
+        blank: list[_Uncounted] = []
+        is_document = False
+        for row, tokens in chunks:
+            if tokens is not None and tokens <= tokenizer.special_tokens:
+                blank.append(row)
                 continue
-            ledger.chunks += 1
-            ledger.tokens += tokens
-            if tokens > max_tokens:
-                ledger.truncate(document.position.key, tokens - max_tokens)
-            yield Chunk(document, row.ordinal, row.text, row.span, row.input, tokens)
+            is_document = True
+            if tokens is not None:
+                ledger.chunk(document.position.key, document.doc_type, tokens, max_tokens=max_tokens)
+                yield Chunk(document, row.ordinal, row.text, row.span, row.input, tokens)
+        if not is_document:
+            _reject(rejects, "blank_text", document, "the tokenizer finds no token in it", document.text)
+            continue
+        ledger.document(document.doc_type)
+        for row in blank:
+            _reject(rejects, "blank_chunk", document, f"the tokenizer finds no token in chunk {row.ordinal}", row.text)
 
 
 def _cut(documents: Iterable[Document], splitter: Splitter, settings: SplitSettings, tokenizer: Tokenizer,
-         max_tokens: int, ledger: Ledger, rejects: Rejects) -> Iterator[_Uncounted]:  # fmt: skip
+         max_tokens: int, rejects: Rejects) -> Iterator[_Uncounted]:  # fmt: skip
     limit = min(settings.max_tokens, max_tokens)
     for document in documents:
         try:
             spans = splitter.split(document.text, _budget(document, settings, tokenizer, limit))
         except BaseException as error:
-            rejects.add(_reject("poison_document", document, blame_document(error, "splitting"), document.text))
+            _reject(rejects, "poison_document", document, blame_document(error, "splitting"), document.text)
             continue
         if not spans:
-            ledger.empty += 1
-            rejects.add(_reject("empty_text", document, "nothing of the text is left to embed", document.text))
+            _reject(rejects, "blank_text", document, "nothing of the text is left to embed", document.text)
             continue
-        ledger.documents += 1
         for ordinal, span in enumerate(spans):
             text = document.text[span.start : span.end]
             yield _Uncounted(document, ordinal, span, text, render(settings.template, document, text))
@@ -81,19 +85,21 @@ def _budget(document: Document, settings: SplitSettings, tokenizer: Tokenizer, l
     return max(LEAST_BUDGET, limit - around)
 
 
-def _count(batch: Sequence[_Uncounted], tokenizer: Tokenizer, rejects: Rejects) -> list[tuple[_Uncounted, int]]:
-    """The rows with their tokens. When some text makes the tokenizer fail, each is counted alone to find which."""
+def _count(batch: Sequence[_Uncounted], tokenizer: Tokenizer, rejects: Rejects) -> list[tuple[_Uncounted, int | None]]:
+    """The rows with their tokens. When some text makes the tokenizer fail, each is counted alone to find which; it has
+    None, and is rejected."""
     try:
         return list(zip(batch, tokenizer.count([row.input for row in batch]), strict=True))
     except BaseException as error:
         blame_document(error, "tokenising")
-    counted = []
+    counted: list[tuple[_Uncounted, int | None]] = []
     for row in batch:
         try:
             counted.append((row, tokenizer.count([row.input])[0]))
         except BaseException as error:
             reason = blame_document(error, f"tokenising chunk {row.ordinal}")
-            rejects.add(_reject("poison_chunk", row.document, reason, row.text))
+            _reject(rejects, "poison_chunk", row.document, reason, row.text)
+            counted.append((row, None))
     return counted
 
 
@@ -111,5 +117,5 @@ def _batches(rows: Iterable[_Uncounted]) -> Iterator[list[_Uncounted]]:
         yield batch
 
 
-def _reject(cause: str, document: Document, reason: str, text: str) -> Reject:
-    return Reject(cause, reason, str(document.position), document.id, text[:200])
+def _reject(rejects: Rejects, cause: str, document: Document, reason: str, text: str) -> None:
+    rejects.add(Reject(cause, reason, str(document.position), document.id, text[:200]), document.doc_type)

@@ -109,9 +109,11 @@ ZOO: dict[str, bytes] = {
     "broken_json": b'{"id": "a", "text": oops}',
     "encoding": b'{"id": "b", "text": "\xff\xfe"}',
     "too_large": orjson.dumps({"id": "c", "text": "words " * 4000}),
-    "wrong_type": orjson.dumps({"id": "e", "text": {"a": "b"}}),
+    "wrong_type": orjson.dumps({"id": "e", "text": "t", "title": {"a": "b"}}),
+    "not_text": orjson.dumps({"id": "e", "text": {"a": "b"}}),
     "missing_field": orjson.dumps({"id": "f"}),
-    "empty_text": orjson.dumps({"id": "g", "text": "\n \u2003"}),
+    "empty_text": orjson.dumps({"id": "g", "text": ""}),
+    "blank_text": orjson.dumps({"id": "g", "text": "\n \u2003"}),
     # A tokenizer that does not know its own unknown token is a real one that raises for one text and for no other.
     "poison_chunk": orjson.dumps({"id": "h", "text": "a hieroglyph \U00013000"}),
 }

@@ -112,7 +112,7 @@ def test_rows_without_a_sound_vector_are_rejects_and_counted() -> None:
     kept, vectors, ledger, rejects = embed(Touchy(poison), rows("a", "nan", "b", "zero", "poison"))
     assert kept == ["a", "b"]
     assert (vectors == HASH.embed(["a", "b"], "document")).all()
-    assert (ledger.nan_vectors, ledger.zero_vectors) == (1, 1)
+    assert (ledger.total.nan_vectors, ledger.total.zero_vectors, ledger.total.rejected_tokens) == (1, 1, 3)
     assert rejects.counts == {"bad_vector": 2, "poison_chunk": 1}
 
 

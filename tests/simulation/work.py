@@ -75,7 +75,7 @@ class SimulatedWork:
         simulation, process = self._place.simulation, self._place.process
         rejects = Rejects()
         if partition.number == REJECTING:
-            rejects.add(REJECT)
+            rejects.add(REJECT, None)
         checkpoint = Checkpoint(self._store, RUN, partition.id, self._receipts, self._place.machine)
         parts: list[dict[str, Any]] = []
         for number in range(simulation.world.parts[partition.number]):

@@ -57,7 +57,7 @@ def test_inputs_hold_title_and_special_tokens_within_the_limit() -> None:
 def test_the_models_limit_bounds_the_budget_too() -> None:
     chunks, ledger, _ = split([document(words(100))], max_tokens=24, method="tokens", overlap_tokens=0)
     assert max(chunk.tokens for chunk in chunks) == 24
-    assert ledger.truncated_chunks == 0
+    assert ledger.total.truncated_chunks == 0
 
 
 def test_spans_point_into_the_text_and_ordinals_count() -> None:
@@ -70,31 +70,50 @@ def test_spans_point_into_the_text_and_ordinals_count() -> None:
 
 def test_what_the_model_will_not_see_goes_to_the_ledger_by_source() -> None:
     _, ledger, _ = split([document(words(30)), document(words(50))], max_tokens=20, method="none")
-    assert (ledger.truncated_chunks, ledger.truncated_tokens) == (2, 12 + 32)
-    assert ledger.truncated_by_source == {"a.jsonl": 44}
+    assert (ledger.total.truncated_chunks, ledger.total.truncated_tokens) == (2, 12 + 32)
+    assert ledger.by_source == {"truncated_tokens": {"a.jsonl": 44}}
 
 
 def test_a_title_over_the_budget_leaves_the_text_a_least_room() -> None:
     chunks, ledger, _ = split([document(words(32), words(100))], max_tokens=64, method="tokens", overlap_tokens=0)
     assert [chunk.text for chunk in chunks] == [words(16), " ".join(f"w{n}" for n in range(16, 32))]
-    assert ledger.truncated_chunks == 2
+    assert ledger.total.truncated_chunks == 2
 
 
 def test_documents_chunks_and_tokens_are_counted() -> None:
     chunks, ledger, _ = split([document("one two", "t"), document("three")], method="none")
-    assert (ledger.documents, ledger.chunks, ledger.tokens) == (2, 2, 5 + 3)
+    assert (ledger.total.documents, ledger.total.chunks, ledger.total.tokens) == (2, 2, 5 + 3)
     assert [chunk.tokens for chunk in chunks] == [5, 3]
 
 
-def test_a_chunk_without_tokens_is_rejected_as_empty() -> None:
-    class Nothing(CountingTokenizer):
-        def count(self, texts: Sequence[str]) -> list[int]:
-            return [2 for _ in texts]
+class Blind(CountingTokenizer):
+    """Sees no token in a text of dots."""
 
-    settings, tokenizer, ledger, rejects = SplitSettings(method="none"), Nothing(), Ledger(), Rejects()
-    splitter = open_splitter(settings, tokenizer.spans)
-    assert not list(split_documents([document("\x00")], splitter, settings, tokenizer, 512, ledger, rejects))
-    assert (ledger.empty, rejects.counts) == (1, {"empty_text": 1})
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [
+            2 if set(text) <= {".", " "} else count for text, count in zip(texts, super().count(texts), strict=True)
+        ]
+
+
+def split_blind(text: str, **given: object) -> tuple[list[Chunk], Ledger, Rejects]:
+    settings, tokenizer, ledger = SplitSettings.model_validate({"template": "{text}", **given}), Blind(), Ledger()
+    rejects, splitter = Rejects(ledger), open_splitter(settings, tokenizer.spans)
+    chunks = split_documents([document(text)], splitter, settings, tokenizer, 512, ledger, rejects)
+    return list(chunks), ledger, rejects
+
+
+def test_a_document_without_a_token_is_rejected_as_blank_once_however_many_chunks_it_has() -> None:
+    for given in ({"method": "none"}, {"method": "tokens", "max_tokens": 20, "overlap_tokens": 0}):
+        chunks, ledger, rejects = split_blind(". " * 50, **given)
+        assert (chunks, rejects.counts) == ([], {"blank_text": 1})
+        assert (ledger.total.documents, ledger.total.chunks, ledger.total.whitespace) == (0, 0, 1)
+
+
+def test_a_blank_chunk_of_a_document_that_has_others_is_lost_alone() -> None:
+    chunks, ledger, rejects = split_blind(". " * 18 + words(18), method="tokens", max_tokens=20, overlap_tokens=0)
+    assert [chunk.ordinal for chunk in chunks] == [1]
+    assert rejects.counts == {"blank_chunk": 1}
+    assert (ledger.total.documents, ledger.total.chunks, ledger.total.whitespace) == (1, 1, 0)
 
 
 def test_tokens_are_counted_in_batches_without_reading_all_documents_first() -> None:
