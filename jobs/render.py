@@ -219,7 +219,7 @@ TEXTS: dict[str, Callable[[Result], str]] = {
 
 
 def _progress(stage: str, figures: Result) -> list[str]:
-    """One line of counts, and one of the pace while something is running."""
+    """One line of counts, one of the pace while something is running, and one of what a worker does in a second."""
     rows = f", {figures['rows']:,} rows" if figures["rows"] is not None else ""
     parts = [f"{figures[name]:,} {word}" for name, word in
              (("in_hand", "in hand"), ("failed", "failed"), ("pending", "pending")) if 0 < figures[name] < figures["total"]]  # fmt: skip
@@ -229,6 +229,9 @@ def _progress(stage: str, figures: Result) -> list[str]:
         left = f"; about {_hours(figures['eta_s'] / 3600)} left" if figures["eta_s"] else ""
         pace = f"{figures['partitions_per_minute']:,.3g} partitions and {figures['rows_per_minute']:,.0f} rows a minute"
         lines.append(f"{'':<10} {pace}{left}")
+    if figures.get("tokens_per_second"):
+        lines.append(f"{'':<10} {figures['tokens_per_second']:,.0f} tokens/s a worker; its embedder waited for input "
+                     f"{figures['waited_share']:.1%} of the time")  # fmt: skip
     return lines
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from heapq import nlargest
 from typing import Any
 
 from jobs.failures import Failures
 from jobs.pace import Pace, pace_of
 from jobs.session import Session
+from jobs.spent import rates
 from pipelines.attempts import parts_begun, seconds_lost
+from pipelines.embed.timing import Timings
 from pipelines.errors import TargetError
 from pipelines.holders import Holding, who_holds
 from pipelines.leases import Epoch
@@ -25,6 +28,8 @@ from pipelines.receipts import Receipts, embed_receipts, load_receipts
 from pipelines.targets.target import Generation
 from pipelines.verify.record import newest_verification
 
+_TIMED = 20  # partitions whose timings are read
+
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
@@ -32,6 +37,7 @@ class _Stage:
 
     name: str
     figures: dict[str, Any]
+    committed: Mapping[str, int]
     holding: Holding
     on_demand: list[str]
 
@@ -42,14 +48,16 @@ def run_status(session: Session, plan: Plan) -> dict[str, Any]:
 
     In each stage every partition is done, in hand now, failed or pending. ``attempts`` counts how often a partition was
     begun, ``interruptions`` how often its holder died or was interrupted (since the last ``retry`` of that partition; at
-    most, where not ``interruptions_exact``). ``seconds_lost_at_most`` is explained at ``seconds_lost``.
+    most, where not ``interruptions_exact``). ``seconds_lost_at_most`` is explained at ``seconds_lost``, the embedding's
+    ``tokens_per_second`` and ``waited_share`` at ``jobs.spent.spent``; they are those of the newest twenty partitions.
     """
     store, now = session.store, time.time()
     manifest = read_manifest(store, plan.run_id)
     begun = parts_begun(store, plan.run_id)
     index = _index(session, plan)
     stages = [_stage(session, plan, "embed", embed_receipts(store, plan.run_id), now)]
-    stages[0].figures["rows"] = manifest.rows if manifest else None
+    newest = nlargest(_TIMED, stages[0].committed, key=stages[0].committed.__getitem__)
+    stages[0].figures.update(rows=manifest.rows if manifest else None, **rates(Timings(store, plan.run_id).of(newest)))
     if index.generation:
         load = _stage(session, plan, "load", loads_of(session, plan, index.generation), now)
         # Before its end a load's rows are not to be seen by everybody.
@@ -111,7 +119,7 @@ def _stage(session: Session, plan: Plan, name: str, receipts: Receipts, now: flo
                    running_since_ms=_running_since_ms(holding.held))  # fmt: skip
     figures = {"done": len(committed), "in_hand": len(holding.held), "failed": len(failed), "pending": pending,
                "total": total, **asdict(pace)}  # fmt: skip
-    return _Stage(name, figures, holding, sorted(set(marks) - committed.keys()))
+    return _Stage(name, figures, committed, holding, sorted(set(marks) - committed.keys()))
 
 
 def _running_since_ms(held: Mapping[str, Epoch]) -> int | None:
