@@ -73,7 +73,8 @@ def usd_per_million_tokens(worker_hours: float, tokens: float, usd_per_hour: flo
 def over_time(timings: Sequence[Timing], share: float = 1.0) -> dict[str, Any]:
     """Tokens per second of all workers together, in equal steps of ``step_s`` over the time that somebody was at work:
     the hours or days between two invocations are left out."""
-    spans, end, idle = [], 0.0, 0.0
+    spans: list[tuple[float, Timing]] = []
+    end = idle = 0.0
     for timing in sorted(timings, key=lambda one: one.began_ms):
         began = timing.began_ms / 1000
         idle += max(0.0, began - end) if spans else began

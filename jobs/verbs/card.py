@@ -19,6 +19,7 @@ from pipelines.plan.plan import Plan
 from pipelines.rejects import CAUSES
 from pipelines.verify.record import newest_verification
 
+_NONE = "\N{EN DASH}"
 _TIMINGS = 2000  # read for the figures; those of a larger run are a sample
 _LOSSES = {
     "truncated_tokens": "tokens cut off by the model's limit",
@@ -134,7 +135,7 @@ def _losses(card: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _number(value: float | None) -> str:
     if value is None:
-        return "–"
+        return _NONE
     return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}"
 
 
@@ -146,14 +147,14 @@ def _short(value: float | None) -> str:
 def _usd(value: float | None) -> str:
     """Two figures after the first that is not zero, of small prices."""
     if value is None:
-        return "–"
+        return _NONE
     places = next((places for places in (2, 3, 4, 5) if value >= 10 ** -(places - 2)), 6)
     return f"${value:,.{places if value else 2}f}"
 
 
 def _share(value: float | None) -> str:
     if value is None:
-        return "–"
+        return _NONE
     return f"{value:.0%}" if value == 0 or value >= 0.1 else f"{value:.1%}" if value >= 0.001 else "< 0.1%"
 
 
