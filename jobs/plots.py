@@ -29,7 +29,7 @@ _SETTINGS = {
 _WIDTH_IN = 5.0  # wide enough for half a desktop page, and its text still legible on a telephone
 _TYPES = 10
 _WORKERS = 8
-_LABEL = 24  # characters
+_LABEL = 22  # characters
 
 
 def lengths(ledger: Mapping[str, Any], max_tokens: int) -> str:
@@ -78,7 +78,7 @@ def types(ledger: Mapping[str, Any]) -> str:
         axes.set_xlabel("tokens")
         axes.xaxis.set_major_formatter(lambda value, _: _short(value))
 
-    return _svg("types", max(1.7, 0.9 + 0.38 * len(rows)), draw)
+    return _svg("types", max(1.5, 0.9 + 0.36 * len(rows)), draw)
 
 
 def pace(over_time: Mapping[str, Any]) -> str:
@@ -114,7 +114,7 @@ def time_spent(embedding: Mapping[str, Any]) -> str:
         axes.set_xlabel("share of time")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
-    return _svg("time", max(1.7, 0.9 + 0.38 * len(rows)), draw)
+    return _svg("time", max(1.5, 0.9 + 0.36 * len(rows)), draw)
 
 
 def _stacked(axes: Axes, names: Sequence[str], parts: Mapping[str, Sequence[float]]) -> None:
@@ -123,11 +123,16 @@ def _stacked(axes: Axes, names: Sequence[str], parts: Mapping[str, Sequence[floa
     for name, widths in parts.items():
         axes.barh(range(len(names)), widths, 0.62, left, color=_COLOURS[name], edgecolor="none")
         left = [begin + width for begin, width in zip(left, widths, strict=True)]
-    axes.set_yticks(range(len(names)), [name if len(name) <= _LABEL else name[: _LABEL - 1] + "…" for name in names])
+    axes.set_yticks(range(len(names)), [_label(name) for name in names])
     axes.tick_params(axis="y", labelcolor=_COLOURS["ink"])
-    axes.invert_yaxis()
+    axes.set_ylim(max(len(names), 2) - 0.4, -0.6)
     axes.grid(visible=True, axis="x")
     axes.locator_params(axis="x", nbins=5)
+
+
+def _label(name: str) -> str:
+    """Names of hosts differ in their ends."""
+    return name if len(name) <= _LABEL else f"{name[: _LABEL - 9]}…{name[-8:]}"
 
 
 def _count_axis(axes: Axes, label: str) -> None:
@@ -172,7 +177,7 @@ def _octaves(left: float, right: float) -> list[int]:
 
 def _short(value: float) -> str:
     """1,200, 12k, 3.4M: what fits beside an axis."""
-    for size, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, sign in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size * (10 if sign == "k" else 1):
             return f"{value / size:.3g}{sign}"
     return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"

@@ -20,7 +20,7 @@ def spent(timings: Sequence[Timing], attempts: int, usd_per_hour: float) -> dict
     """Figures of an embedding; None where no attempt was timed.
 
     ``seconds`` are those of all workers together: ``loading`` model and store, ``computing`` in the embedder, ``waiting``
-    for rows to embed, and making ``parts`` of them. ``tokens_per_second`` is the rate of one worker at work, loading apart;
+    for rows to embed, and making ``parts`` of them; ``by_worker`` has those that waited most. ``tokens_per_second`` is the rate of one worker at work, loading apart;
     ``waited_share`` that of its time in which the embedder waited for input. Attempts that were broken off left no timings;
     neither their time nor their tokens are in any of it.
 
@@ -33,7 +33,7 @@ def spent(timings: Sequence[Timing], attempts: int, usd_per_hour: float) -> dict
     by_worker: dict[str, list[Timing]] = defaultdict(list)
     for timing in timings:
         by_worker[timing.worker].append(timing)
-    workers = sorted(map(_worker, by_worker.values()), key=lambda one: (-one["tokens"], one["worker"]))
+    workers = sorted(map(_worker, by_worker.values()), key=lambda one: (-(one["waited_share"] or 0), one["worker"]))
     tokens = sum(timing.tokens for timing in timings)
     share = len(timings) / max(attempts, len(timings))
     seconds = {name: round(sum(one["seconds"][name] for one in workers) / (1 if name == "loading" else share), 3)
@@ -103,7 +103,7 @@ def _worker(timings: Sequence[Timing]) -> dict[str, Any]:
     seconds = {"loading": first.load_s, "computing": computing_s, "waiting": waited_s,
                "parts": max(0.0, elapsed_s - computing_s - waited_s)}  # fmt: skip
     return {"worker": first.worker, "host": first.host, "hardware": first.hardware, "partitions": len(timings),
-            "tokens": tokens, "tokens_per_second": _rate(tokens, elapsed_s),
+            "tokens": tokens, **rates(timings),
             "seconds": {name: round(each, 3) for name, each in seconds.items()}}  # fmt: skip
 
 

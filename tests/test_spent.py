@@ -27,7 +27,7 @@ def test_time_is_split_and_a_worker_loads_once_for_all_its_partitions() -> None:
     assert found["worker_hours"] * 3600 == pytest.approx(38, abs=0.01)
     assert found["usd_per_million_tokens"] == pytest.approx(38 * 0.001 / 6000 * 1e6, rel=1e-3)
     assert [(one["worker"], one["partitions"], one["tokens_per_second"]) for one in found["by_worker"]] == [
-        ("w2", 1, 400), ("w1", 2, 100)]  # fmt: skip
+        ("w1", 2, 100), ("w2", 1, 400)]  # fmt: skip
 
 
 def test_a_sample_stands_for_all_attempts_and_loading_is_no_ones_but_the_workers() -> None:

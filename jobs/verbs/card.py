@@ -141,7 +141,10 @@ def _number(value: float | None) -> str:
 
 def _short(value: float | None) -> str:
     """What fits a tile; the tables have it exactly."""
-    return f"{value / 1e6:,.1f} M" if value is not None and value >= 1e8 else _number(value)
+    for size, sign in ((1e9, "B"), (1e6, "M")):
+        if value is not None and value >= max(size, 1e8):
+            return f"{value / size:,.1f} {sign}"
+    return _number(value)
 
 
 def _usd(value: float | None) -> str:
