@@ -78,7 +78,7 @@ def types(ledger: Mapping[str, Any]) -> str:
         axes.set_xlabel("tokens")
         axes.xaxis.set_major_formatter(lambda value, _: _short(value))
 
-    return _svg("types", max(1.5, 0.9 + 0.36 * len(rows)), draw)
+    return _svg("types", 0.9 + 0.36 * len(rows), draw, left_in=_room([name for name, _ in rows]))
 
 
 def pace(over_time: Mapping[str, Any]) -> str:
@@ -114,7 +114,7 @@ def time_spent(embedding: Mapping[str, Any]) -> str:
         axes.set_xlabel("share of time")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
-    return _svg("time", max(1.5, 0.9 + 0.36 * len(rows)), draw)
+    return _svg("time", 0.9 + 0.36 * len(rows), draw, left_in=_room([name for name, _ in rows]))
 
 
 def _stacked(axes: Axes, names: Sequence[str], parts: Mapping[str, Sequence[float]]) -> None:
@@ -125,9 +125,14 @@ def _stacked(axes: Axes, names: Sequence[str], parts: Mapping[str, Sequence[floa
         left = [begin + width for begin, width in zip(left, widths, strict=True)]
     axes.set_yticks(range(len(names)), [_label(name) for name in names])
     axes.tick_params(axis="y", labelcolor=_COLOURS["ink"])
-    axes.set_ylim(max(len(names), 2) - 0.4, -0.6)
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=True, axis="x")
     axes.locator_params(axis="x", nbins=5)
+
+
+def _room(names: Sequence[str]) -> float:
+    """Inches for the longest label, of letters of the usual width."""
+    return 0.12 + 0.088 * max(len(_label(name)) for name in names)
 
 
 def _label(name: str) -> str:
@@ -143,11 +148,13 @@ def _count_axis(axes: Axes, label: str) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: _short(value))
 
 
-def _svg(name: str, height_in: float, draw: Callable[[Axes], None]) -> str:
+def _svg(name: str, height_in: float, draw: Callable[[Axes], None], *, left_in: float = 0.55) -> str:
+    """``left_in``: room for the labels of the rows. matplotlib's own layout would draw everything twice to find it."""
     with mpl.rc_context(_SETTINGS | {"svg.hashsalt": name}), warnings.catch_warnings():
         # The page's own fonts show what the measuring one has no glyph for.
         warnings.filterwarnings("ignore", message="Glyph")
-        figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
+        figure = Figure(figsize=(_WIDTH_IN, height_in))
+        figure.subplots_adjust(left_in / _WIDTH_IN, 0.55 / height_in, 1 - 0.18 / _WIDTH_IN, 1 - 0.28 / height_in)
         draw(figure.add_subplot())
         out = StringIO()
         figure.savefig(out, format="svg", transparent=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import orjson
@@ -88,13 +89,21 @@ def make_card(session: Session, plan: Plan) -> dict[str, Any]:
 
 def page(card: Mapping[str, Any]) -> str:
     """The card as HTML in one file. Everything in it is escaped but the plots, which escape what they are given."""
-    environment = Environment(loader=PackageLoader("jobs"), autoescape=select_autoescape(), trim_blocks=True,
-                              lstrip_blocks=True)  # fmt: skip
-    environment.filters.update(number=_number, short=_short, usd=_usd, duration=_duration, share=_share)
     plots = {name: Markup(svg) for name, svg in _plots(card).items()}  # noqa: S704
-    return environment.get_template("card.html").render(
-        card=card, causes=CAUSES, types=_types(card), losses=_losses(card), plots=plots
+    return (
+        _environment()
+        .get_template("card.html")
+        .render(card=card, causes=CAUSES, types=_types(card), losses=_losses(card), plots=plots)
     )
+
+
+@cache
+def _environment() -> Environment:
+    found = Environment(
+        loader=PackageLoader("jobs"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
+    )
+    found.filters.update(number=_number, short=_short, usd=_usd, duration=_duration, share=_share)
+    return found
 
 
 def _plots(card: Mapping[str, Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from jobs.verbs.embed import embed_run
 from jobs.verbs.load import load_run
 from jobs.verbs.plan import describe_plan, open_or_plan
 from jobs.verbs.verify import is_proved, must_pass, verify_run
-from pipelines.errors import SettingsError
+from pipelines.errors import GateRefused, SettingsError
 from pipelines.release import release
 
 
@@ -39,15 +39,18 @@ def run_corpus(session: Session, *, replan: bool = False, force: bool = False) -
     assert manifest is not None  # only a restricted embedding, or that of an array child, may end without one
     generation = load_run(session, plan, manifest)
     assert generation is not None  # only an array child may not load
-    if is_proved(session, generation):
-        session.say(f"verify: {generation.name} was proved after its last load")
-    else:
-        verification = verify_run(session, plan, manifest, generation)
-        for gate in verification.gates:
-            session.say(f"gate {gate.name}: {'passed' if gate.passed else 'FAILED'} ({gate.found})")
-        write_card(session, plan)
-        must_pass(verification)
-    released = release(session.store, session.target, session.log, session.settings.corpus, generation, force=force)
+    try:
+        if is_proved(session, generation):
+            session.say(f"verify: {generation.name} was proved after its last load")
+        else:
+            verification = verify_run(session, plan, manifest, generation)
+            for gate in verification.gates:
+                session.say(f"gate {gate.name}: {'passed' if gate.passed else 'FAILED'} ({gate.found})")
+            must_pass(verification)
+        released = release(session.store, session.target, session.log, session.settings.corpus, generation, force=force)
+    except GateRefused:
+        write_card(session, plan)  # it shows what was refused
+        raise
     card = write_card(session, plan)
     embedded = before["partitions"] - before["embedded_partitions"] if not before["manifest"] else 0
     return {
