@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipelines.document import Chunk, Document, Span
-from pipelines.embed.embedder import Tokenizer
+from pipelines.embed.embedder import Encoded, Tokenizer
 from pipelines.ledger import Ledger
 from pipelines.poison import blame_document
 from pipelines.rejects import Reject, Rejects
@@ -38,7 +38,7 @@ def split_documents(documents: Iterable[Document], splitter: Splitter, settings:
         max_tokens: the model's limit (of the Space): what an input has beyond it is lost, and counted.
     """
     for batch in _batches(_cut(documents, splitter, settings, tokenizer, max_tokens, ledger, rejects)):
-        for row, tokens in _count(batch, tokenizer, rejects):
+        for row, (ids, tokens) in _encode(batch, tokenizer, max_tokens, rejects):
             document = row.document
             if tokens <= tokenizer.special_tokens:
                 ledger.empty += 1
@@ -50,7 +50,7 @@ def split_documents(documents: Iterable[Document], splitter: Splitter, settings:
             ledger.tokens += tokens
             if tokens > max_tokens:
                 ledger.truncate(document.position.key, tokens - max_tokens)
-            yield Chunk(document, row.ordinal, row.text, row.span, row.input, tokens)
+            yield Chunk(document, row.ordinal, row.text, row.span, row.input, tokens, ids)
 
 
 def _cut(documents: Iterable[Document], splitter: Splitter, settings: SplitSettings, tokenizer: Tokenizer,
@@ -81,20 +81,21 @@ def _budget(document: Document, settings: SplitSettings, tokenizer: Tokenizer, l
     return max(LEAST_BUDGET, limit - around)
 
 
-def _count(batch: Sequence[_Uncounted], tokenizer: Tokenizer, rejects: Rejects) -> list[tuple[_Uncounted, int]]:
-    """The rows with their tokens. When some text makes the tokenizer fail, each is counted alone to find which."""
+def _encode(batch: Sequence[_Uncounted], tokenizer: Tokenizer, max_tokens: int,
+            rejects: Rejects) -> list[tuple[_Uncounted, Encoded]]:  # fmt: skip
+    """The rows with their tokens. When some text makes the tokenizer fail, each is encoded alone to find which."""
     try:
-        return list(zip(batch, tokenizer.count([row.input for row in batch]), strict=True))
+        return list(zip(batch, tokenizer.encode([row.input for row in batch], max_tokens), strict=True))
     except BaseException as error:
         blame_document(error, "tokenising")
-    counted = []
+    encoded = []
     for row in batch:
         try:
-            counted.append((row, tokenizer.count([row.input])[0]))
+            encoded.append((row, tokenizer.encode([row.input], max_tokens)[0]))
         except BaseException as error:
             reason = blame_document(error, f"tokenising chunk {row.ordinal}")
             rejects.add(_reject("poison_chunk", row.document, reason, row.text))
-    return counted
+    return encoded
 
 
 def _batches(rows: Iterable[_Uncounted]) -> Iterator[list[_Uncounted]]:
