@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipelines.digest import digest_bytes, digest_of
 
 Scalar = str | int | float | bool | None
@@ -48,7 +51,7 @@ class Span:
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """One row. ``input`` is exactly what is embedded; ``tokens`` counts it, special tokens included and
-    before any truncation."""
+    before any truncation. ``ids`` are the input's, int32 and cut at the model's limit, where its embedder takes ids."""
 
     document: Document
     ordinal: int
@@ -56,6 +59,7 @@ class Chunk:
     span: Span
     input: str
     tokens: int
+    ids: NDArray[np.int32] | None = field(default=None, compare=False, repr=False)
 
     @property
     def id(self) -> str:

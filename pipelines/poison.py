@@ -16,6 +16,11 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 _LONGEST = 200
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory, of the device or of the process, did not suffice; each library has words of its own."""
+    return isinstance(error, MemoryError) or bool(_OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"))
+
+
 def blame_document(error: BaseException, doing: str) -> str:
     """The reason for rejecting the document that raised ``error``; ``doing`` says what was being done to it.
 
@@ -25,6 +30,6 @@ def blame_document(error: BaseException, doing: str) -> str:
         BaseException: ``error`` again, where the document is not to blame: a store's error, memory, a stop.
     """
     said = f"{type(error).__name__}: {error}".encode("utf-8", "replace").decode()
-    if isinstance(error, _OF_THE_MACHINE) or _OUT_OF_MEMORY.search(said):
+    if isinstance(error, _OF_THE_MACHINE) or is_out_of_memory(error):
         raise error
     return f"{doing} raised {_ADDRESS.sub('0x…', said)[:_LONGEST]}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipelines.digest import digest_of
@@ -28,6 +28,10 @@ class Space:
     @property
     def fingerprint(self) -> str:
         return digest_of(asdict(self))
+
+    def prompt(self, role: str) -> str:
+        """What goes before a text, by its role: document or query."""
+        return self.query_prompt if role == "query" else self.document_prompt
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,6 +74,10 @@ class ObservedMaker:
     hardware: str
     batch_tokens: int
     reproducible: bool = True
+
+    def reduced_to(self, batch_tokens: int) -> ObservedMaker:
+        """The Maker of what memory made smaller batches of."""
+        return replace(self, batch_tokens=batch_tokens, reproducible=False)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

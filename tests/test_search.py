@@ -45,7 +45,7 @@ class LetterEmbedder:
         self.space = space
         self.asked: list[tuple[list[str], Role]] = []
 
-    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
+    def embed(self, texts: Sequence[str], role: Role, ids: object = None) -> Vectors:
         self.asked.append((list(texts), role))
         counts = np.array([[text.count(letter) for letter in LETTERS] for text in texts], dtype=np.float32)
         return counts / np.linalg.norm(counts, axis=1, keepdims=True)

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from pipelines.embed.embedder import Embedder, Tokenizer
 from pipelines.embed.hashing import HashEmbedder, hash_space
-from pipelines.embed.models import Derived, Model, resolve_derived, resolve_model
+from pipelines.embed.local import LocalEmbedder
+from pipelines.embed.models import Model, resolve_derived, resolve_model
 from pipelines.embed.settings import EmbedSettings
 from pipelines.embed.tokens import ModelTokenizer, WordTokenizer
 from pipelines.errors import SettingsError
@@ -41,17 +42,20 @@ def space_of(settings: EmbedSettings, storage: StorageSettings | None = None) ->
 
 
 def requested_maker(settings: EmbedSettings, storage: StorageSettings | None = None) -> RequestedMaker:
-    """What the plan asks for. Precision is that of the file which computes: torch and hash compute in fp32."""
+    """What the plan asks for. Precision null is that of the file which computes; torch computes with the original."""
     plain = RequestedMaker(settings.backend, "fp32", settings.threads, settings.batch_tokens)
-    if settings.backend == "onnx":
+    if settings.backend in ("onnx", "openvino"):
         derived = resolve_derived(settings.derived, _model(settings, storage), storage)
         plain = replace(plain, precision=derived.precision, derived=derived.digest)
-    if settings.precision not in (None, plain.precision) and settings.backend != "hash":
+    possible = [plain.precision, *_LOWER.get((plain.backend, plain.precision), ())]
+    if settings.backend == "hash" or settings.precision is None:
+        return plain
+    if settings.precision not in possible:
         raise SettingsError(
-            f"embed.precision is {settings.precision}, but backend {settings.backend} computes in {plain.precision} with "
-            f"{_computing_file(settings)}; set embed.precision: {plain.precision}, or leave it out"
+            f"embed.precision is {settings.precision}, but backend {settings.backend} computes in {' or '.join(possible)} with "
+            f"{_computing_file(settings)}; set embed.precision: {' or '.join(possible)}, or leave it out"
         )
-    return plain
+    return replace(plain, precision=settings.precision)
 
 
 def _hash(settings: EmbedSettings, storage: StorageSettings | None) -> Embedder:
@@ -59,23 +63,35 @@ def _hash(settings: EmbedSettings, storage: StorageSettings | None) -> Embedder:
 
 
 def _onnx(settings: EmbedSettings, storage: StorageSettings | None) -> Embedder:
-    from pipelines.embed.on_onnx import OnnxEmbedder
+    from pipelines.embed.on_onnx import OnnxRuntime
 
-    model = _model(settings, storage)
-    derived: Derived = resolve_derived(settings.derived, model, storage)
-    return OnnxEmbedder(settings, requested_maker(settings, storage), model, derived)
+    requested, model = requested_maker(settings, storage), _model(settings, storage)
+    derived = resolve_derived(settings.derived, model, storage)
+    return LocalEmbedder(model, requested, OnnxRuntime(settings.threads, model, derived))
+
+
+def _openvino(settings: EmbedSettings, storage: StorageSettings | None) -> Embedder:
+    requested, model = requested_maker(settings, storage), _model(settings, storage)
+    from pipelines.embed.on_openvino import OpenVinoRuntime  # after the checks, as importing it takes a second
+
+    derived = resolve_derived(settings.derived, model, storage)
+    return LocalEmbedder(model, requested, OpenVinoRuntime(requested, model, derived))
 
 
 def _torch(settings: EmbedSettings, storage: StorageSettings | None) -> Embedder:
     requested, model = requested_maker(settings, storage), _model(settings, storage)
-    from pipelines.embed.on_torch import TorchEmbedder  # after the checks: importing torch takes seconds
+    from pipelines.embed.on_torch import TorchRuntime  # after the checks: importing torch takes seconds
 
-    return TorchEmbedder(settings, requested, model)
+    return LocalEmbedder(model, requested, TorchRuntime(requested, model))
 
+
+# What a backend makes of a file in fp32 when it is asked to.
+_LOWER = {("torch", "fp32"): ("bf16", "fp16"), ("openvino", "fp32"): ("bf16",)}
 
 _BACKENDS: dict[str, Callable[[EmbedSettings, StorageSettings | None], Embedder]] = {
     "hash": _hash,
     "onnx": _onnx,
+    "openvino": _openvino,
     "torch": _torch,
 }
 
@@ -85,4 +101,4 @@ def _model(settings: EmbedSettings, storage: StorageSettings | None) -> Model:
 
 
 def _computing_file(settings: EmbedSettings) -> str:
-    return (settings.backend == "onnx" and settings.derived) or settings.model
+    return (settings.backend in ("onnx", "openvino") and settings.derived) or settings.model

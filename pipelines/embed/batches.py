@@ -1,20 +1,67 @@
-"""Which texts form an embedding batch, and how a batch is padded. Pure functions; knows no model.
+"""Which texts form an embedding batch, how a batch is padded, and how many are under way. Knows no model.
 
 A batch follows from the lengths and the token budget alone. Vectors depend on the batch they were computed in
 (padding changes the order of sums; dynamically quantised models take their activation ranges from the whole
-batch), so nothing about timing, resumption or hardware may enter here.
+batch), so nothing about timing, resumption or hardware may enter here, but a memory that does not hold the budget:
+what was embedded with less is marked (``Budget.reduced``).
 """
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.embed.embedder import Vectors
+from pipelines.embed.embedder import TokenIds, Vectors
+from pipelines.poison import is_out_of_memory
 
 Tokens = NDArray[np.int64]
+# Starts one batch, and gives what waits for its vectors, float32[len(rows), dimensions].
+Submit = Callable[[Sequence[TokenIds]], Callable[[], Vectors]]
+_PATIENCE = 100  # batches that must fit before more is tried; twice as many after each time that it was too much
+
+log = logging.getLogger(__name__)
+
+
+class Budget:
+    """Tokens of one batch, padding included: ``asked``, or fewer where memory refused more. Lives as long as its
+    embedder, so that each device and model learns its own once.
+
+    What is refused is halved, so that five refusals find what a thirty-second of the budget takes. After many batches
+    that fitted, half as much again is tried, and given up for longer if it is refused.
+    """
+
+    def __init__(self, asked: int) -> None:
+        self.asked = asked
+        self.tokens = asked
+        self.refusals = 0
+        self._held = 0  # a budget under which many batches fitted
+        self._fitted, self._patience = 0, _PATIENCE
+
+    @property
+    def reduced(self) -> bool:
+        return self.tokens < self.asked
+
+    def refuse(self, tokens: int) -> None:
+        """Memory did not hold a batch of so many tokens."""
+        self.refusals += 1
+        self._fitted, self._patience = 0, self._patience * 2
+        refused = min(self.tokens, tokens)
+        self.tokens = self._held if 0 < self._held < refused else max(1, refused // 2)
+        log.warning("out of memory with a batch of %d tokens; going on with %d (embed.batch_tokens is %d)",
+                    tokens, self.tokens, self.asked)  # fmt: skip
+
+    def fit(self) -> None:
+        """Memory held a batch."""
+        if not self.reduced:
+            return
+        self._fitted += 1
+        if self._fitted >= self._patience:
+            self._held, self._fitted = self.tokens, 0
+            self.tokens = min(self.asked, self.tokens * 3 // 2 + 1)
 
 
 def token_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
@@ -34,9 +81,9 @@ def token_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     return batches
 
 
-def padded(rows: Sequence[Tokens], pad_id: int) -> tuple[Tokens, Tokens]:
-    """Token ids and attention mask, both int64[len(rows), longest]."""
-    longest = max(len(row) for row in rows)
+def padded(rows: Sequence[TokenIds], pad_id: int, multiple: int = 1) -> tuple[Tokens, Tokens]:
+    """Token ids and attention mask, both int64[len(rows), longest], the longest rounded up to a multiple."""
+    longest = -(-max(len(row) for row in rows) // multiple) * multiple
     ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
     mask = np.zeros((len(rows), longest), dtype=np.int64)
     for i, row in enumerate(rows):
@@ -45,10 +92,50 @@ def padded(rows: Sequence[Tokens], pad_id: int) -> tuple[Tokens, Tokens]:
     return ids, mask
 
 
-def embed_in_batches(rows: Sequence[Tokens], batch_tokens: int, dimensions: int,
-                     embed_batch: Callable[[Sequence[Tokens]], Vectors]) -> Vectors:  # fmt: skip
-    """float32[len(rows), dimensions], row i for rows[i], computed batch by batch."""
+def embed_in_batches(rows: Sequence[TokenIds], budget: Budget, dimensions: int, submit: Submit,
+                     under_way: int = 1) -> Vectors:  # fmt: skip
+    """float32[len(rows), dimensions], row i for rows[i].
+
+    Args:
+        under_way: batches that are started before the first one's vectors are waited for.
+
+    Raises:
+        Exception: what ``submit`` raised; out of memory only where a single text is too much.
+    """
     vectors = np.empty((len(rows), dimensions), dtype=np.float32)
-    for batch in token_batches([len(row) for row in rows], batch_tokens):
-        vectors[batch] = embed_batch([rows[i] for i in batch])
+    todo = deque(_batches_of(rows, range(len(rows)), budget.tokens))
+    started: deque[tuple[list[int], Callable[[], Vectors]]] = deque()
+
+    def again(batch: list[int], error: Exception) -> None:
+        if len(batch) == 1 or not is_out_of_memory(error):
+            raise error
+        budget.refuse(len(batch) * max(len(rows[i]) for i in batch))
+        left = [*batch, *(i for other in todo for i in other)]
+        todo.clear()
+        todo.extend(_batches_of(rows, left, budget.tokens))
+
+    def finish() -> None:
+        batch, wait = started.popleft()
+        try:
+            vectors[batch] = wait()
+            budget.fit()
+        except Exception as error:
+            again(batch, error)
+
+    while todo or started:
+        if not todo or len(started) >= under_way:
+            finish()
+            continue
+        batch = todo.popleft()
+        try:
+            started.append((batch, submit([rows[i] for i in batch])))
+        except Exception as error:
+            while started:  # what they hold may be what was lacking
+                finish()
+            again(batch, error)
     return vectors
+
+
+def _batches_of(rows: Sequence[TokenIds], chosen: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    batches = token_batches([len(rows[i]) for i in chosen], batch_tokens)
+    return [[chosen[at] for at in batch] for batch in batches]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from pipelines.space import ObservedMaker, Space
 
 Vectors = NDArray[np.float32]
+TokenIds = NDArray[np.int32]
 Role = Literal["document", "query"]
+
+
+class Encoded(NamedTuple):
+    """A text as a model takes it: token ids, special tokens included, int32[<= its limit], or None where its embedder
+    has no use for them; and how many there were before any was cut off."""
+
+    ids: TokenIds | None
+    tokens: int
 
 
 class Embedder(Protocol):
@@ -20,8 +29,9 @@ class Embedder(Protocol):
     space: Space
     maker: ObservedMaker
 
-    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
-        """float32[len(texts), dimensions], row i for texts[i].
+    def embed(self, texts: Sequence[str], role: Role, ids: Sequence[TokenIds] | None = None) -> Vectors:
+        """float32[len(texts), dimensions], row i for texts[i]. ``ids`` are those of the texts in this role, where the
+        caller has them from ``Tokenizer.encode``: then nothing is tokenised twice.
 
         Texts longer than ``space.max_tokens`` are cut there, as the model does; whoever cares counts
         tokens first. The same texts in the same call give the same bits for one Maker: an embedder cuts
@@ -40,3 +50,6 @@ class Tokenizer(Protocol):
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special tokens included, before any truncation."""
+
+    def encode(self, texts: Sequence[str], max_tokens: int) -> list[Encoded]:
+        """The ids of each text as a document, cut so that ``max_tokens`` are left, special tokens included."""

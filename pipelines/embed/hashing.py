@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.digest import digest_of
-from pipelines.embed.embedder import Role, Vectors
+from pipelines.embed.embedder import Role, TokenIds, Vectors
 from pipelines.embed.settings import EmbedSettings
 from pipelines.embed.tokens import WordTokenizer
 from pipelines.space import ObservedMaker, RequestedMaker, Space
@@ -47,7 +47,7 @@ class HashEmbedder:
         self._rows: dict[str, int] = {}
         self._signs = np.empty((_CACHED_WORDS, settings.dimensions), dtype=np.int8)
 
-    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
+    def embed(self, texts: Sequence[str], role: Role, ids: Sequence[TokenIds] | None = None) -> Vectors:
         vectors = np.empty((len(texts), self.space.dimensions), dtype=np.float32)
         for start, words in self._slices(texts):
             sums = self._sums(words)

@@ -7,66 +7,32 @@ and computes in float32: its vectors move by less than 1e-6 in cosine.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import onnxruntime
 
-from pipelines.embed.batches import Tokens, embed_in_batches, padded
-from pipelines.embed.embedder import Role, Vectors
+from pipelines.embed.embedder import TokenIds, Vectors
 from pipelines.embed.hardware import cpu_kind, versions
 from pipelines.embed.models import Derived, Model
-from pipelines.embed.settings import EmbedSettings
-from pipelines.embed.tokens import TokenEncoder
-from pipelines.errors import GateRefused, SettingsError
-from pipelines.space import ObservedMaker, RequestedMaker
-
-_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
+from pipelines.embed.onnx_file import describe
+from pipelines.errors import SettingsError
 
 
-class OnnxEmbedder:
-    def __init__(self, settings: EmbedSettings, requested: RequestedMaker, model: Model, derived: Derived) -> None:
-        self.space = model.space
-        self.maker = ObservedMaker(requested, versions("onnxruntime", "numpy", "tokenizers"), cpu_kind(),
-                                   settings.batch_tokens)  # fmt: skip
-        self._encoder = TokenEncoder(model.tokenizer, model.space.max_tokens)
-        self._pad_id = model.config.pad_id
-        self._batch_tokens = settings.batch_tokens
-        self._session = _open_session(derived, settings.threads)
-        self._inputs = {wanted.name for wanted in self._session.get_inputs()}
+class OnnxRuntime:
+    def __init__(self, threads: int, model: Model, derived: Derived) -> None:
+        self.versions = versions("onnxruntime", "numpy", "tokenizers")
+        self.hardware = cpu_kind()
+        self.under_way = 1
+        self._session = _open_session(derived, threads)
         output = self._session.get_outputs()[0]
-        self._output, self._pooled = output.name, len(output.shape) == 2
-        if unknown := self._inputs - _INPUTS:
-            raise SettingsError(f"{derived.file} wants inputs {sorted(unknown)}; this version feeds {sorted(_INPUTS)}")
-        if output.shape[-1] != self.space.dimensions or len(output.shape) not in (2, 3):
-            raise GateRefused(
-                f"{derived.file} gives {output.name} of shape {output.shape}, but {model.reference} has "
-                f"{self.space.dimensions} dimensions; set embed.derived to a file derived from this model"
-            )
+        self._output = output.name
+        self._file = describe(derived, model, [wanted.name for wanted in self._session.get_inputs()], output.shape)
 
-    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
-        prompt = self.space.query_prompt if role == "query" else self.space.document_prompt
-        rows = self._encoder.encode(texts, prompt)
-        return embed_in_batches(rows, self._batch_tokens, self.space.dimensions, self._embed_batch)
-
-    def _embed_batch(self, rows: Sequence[Tokens]) -> Vectors:
-        ids, mask = padded(rows, self._pad_id)
-        fed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        found: Vectors = self._session.run([self._output], {name: fed[name] for name in self._inputs})[0]
-        vectors = found if self._pooled else _pool(found, mask, self.space.pooling)
-        if self.space.normalized:
-            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        return vectors.astype(np.float32, copy=False)
-
-
-def _pool(hidden: Vectors, mask: Tokens, pooling: str) -> Vectors:
-    """float32[n, dimensions] from token embeddings float32[n, tokens, dimensions]."""
-    if pooling == "cls":
-        return hidden[:, 0]
-    weights = mask[:, :, None].astype(np.float32)
-    summed: Vectors = (hidden * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-9)
-    return summed
+    def submit(self, rows: Sequence[TokenIds]) -> Callable[[], Vectors]:
+        fed = self._file.feed(rows)
+        found = self._session.run([self._output], {name: fed[name] for name in self._file.inputs})[0]
+        return lambda: self._file.vectors(found, fed["attention_mask"])
 
 
 def _open_session(derived: Derived, threads: int) -> Any:  # Any: onnxruntime has no type information

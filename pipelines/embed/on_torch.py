@@ -1,23 +1,25 @@
-"""Embed with a sentence-transformers model in plain fp32, on a GPU where there is one. Knows no documents.
+"""Embed with a sentence-transformers model, on a GPU where there is one, in fp32, bf16 or fp16. Knows no documents.
 
-The model's modules run as ``encode()`` runs them; only tokenising and batching are ours, so that batches follow
-from the plan.
+The model's own modules run, as in ``encode()``; tokens, batches and attention are ours: batches follow from the plan,
+and where the model takes it, texts lie one behind the other without padding.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipelines.embed.batches import Tokens, embed_in_batches, padded
-from pipelines.embed.embedder import Role, Vectors
+import numpy as np
+
+from pipelines.embed.batches import padded
+from pipelines.embed.embedder import TokenIds, Vectors
 from pipelines.embed.hardware import cpu_kind, versions
 from pipelines.embed.models import Model
-from pipelines.embed.settings import EmbedSettings
-from pipelines.embed.tokens import TokenEncoder
+from pipelines.embed.tokens import ModelTokenizer
 from pipelines.errors import GateRefused, SettingsError
-from pipelines.space import ObservedMaker, RequestedMaker
+from pipelines.space import RequestedMaker
 
 # Both are read when the libraries are first imported or the GPU is first used.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -26,70 +28,156 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is determi
 try:
     import torch
     from sentence_transformers import SentenceTransformer
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
     from transformers.utils import logging as transformers_logging
+
+    from pipelines.embed import packed
 except ImportError as missing:
     raise SettingsError(
         f"backend torch needs {missing.name}, which the base install leaves out; run `make setup` "
         "(or install the extra `torch`), or use embed.backend: onnx"
     ) from missing
 
+AttentionInterface.register(packed.NAME, packed.attend)
+AttentionMaskInterface.register(packed.NAME, packed.no_mask)
+
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _PROBE = "Tokenizers agree: naïve Ångström 北京 don't re-index 1,000.50 €?"
+_AGREE = {"fp32": 0.99999, "bf16": 0.999, "fp16": 0.999}  # cosine of a text with and without padding
+
+log = logging.getLogger(__name__)
 
 
-class TorchEmbedder:
+class TorchRuntime:
     """Sets torch's thread count and deterministic algorithms for the whole process, which it has to itself."""
 
-    def __init__(self, settings: EmbedSettings, requested: RequestedMaker, model: Model) -> None:
-        torch.set_num_threads(settings.threads)
+    def __init__(self, requested: RequestedMaker, model: Model) -> None:
+        torch.set_num_threads(requested.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.set_float32_matmul_precision("highest")
-        self.space = model.space
+        self.versions = versions("torch", "sentence-transformers", "transformers", "numpy", "tokenizers")
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        hardware = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else cpu_kind()
-        self.maker = ObservedMaker(
-            requested,
-            versions("torch", "sentence-transformers", "transformers", "numpy", "tokenizers"),
-            hardware,
-            settings.batch_tokens,
-        )
-        self._encoder = TokenEncoder(model.tokenizer, model.space.max_tokens)
-        self._pad_id = model.config.pad_id
-        self._batch_tokens = settings.batch_tokens
-        self._model = _open_model(model, self._device)
-        self._must_tokenise_alike(model)
-
-    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
-        prompt = self.space.query_prompt if role == "query" else self.space.document_prompt
-        rows = self._encoder.encode(texts, prompt)
-        return embed_in_batches(rows, self._batch_tokens, self.space.dimensions, self._embed_batch)
-
-    def _embed_batch(self, rows: Sequence[Tokens]) -> Vectors:
-        ids, mask = padded(rows, self._pad_id)
-        with torch.inference_mode():
-            features = {"input_ids": torch.from_numpy(ids).to(self._device),
-                        "attention_mask": torch.from_numpy(mask).to(self._device)}  # fmt: skip
-            found: Vectors = self._model(features)["sentence_embedding"].float().cpu().numpy()
-        return found
-
-    def _must_tokenise_alike(self, model: Model) -> None:
-        """transformers may build its tokenizer from other files than tokenizer.json, or in another way."""
-        theirs = self._model.tokenizer(_PROBE)["input_ids"]
-        ours = self._encoder.encode([_PROBE], "")[0].tolist()
-        if theirs != ours:
-            raise GateRefused(
-                f"model {model.reference}: tokenizer.json and transformers cut a text into different tokens "
-                f"({ours} and {theirs}), so its vectors would not be those of encode(); choose another model"
+        on_gpu = self._device.type == "cuda"
+        self.hardware = torch.cuda.get_device_name(self._device) if on_gpu else cpu_kind()
+        # A GPU has the next batch while the last one's vectors are copied; a processor would gain nothing.
+        self.under_way = 2 if on_gpu else 1
+        if requested.precision == "fp16" and not on_gpu:
+            raise SettingsError(
+                "embed.precision fp16 needs a GPU, and torch finds none here; set embed.precision: bf16"
             )
+        self._pad_id = model.config.pad_id
+        self._type = _TYPES[requested.precision]
+        self._model = _open_model(model, self._device, self._type)
+        self._after = list(self._model)[1:]  # pooling and what follows it
+        probes = _must_tokenise_alike(self._model, model)
+        self.submit: Callable[[Sequence[TokenIds]], Callable[[], Vectors]] = self._submit_padded
+        self._pack(probes, requested.precision)
+
+    def _submit_padded(self, rows: Sequence[TokenIds]) -> Callable[[], Vectors]:
+        ids, mask = padded(rows, self._pad_id)
+        features = {
+            "input_ids": self._sent(torch.from_numpy(ids)),
+            "attention_mask": self._sent(torch.from_numpy(mask)),
+        }
+        with torch.inference_mode():
+            hidden = self._model[0](features)
+            return self._finish(hidden["token_embeddings"], hidden["attention_mask"])
+
+    def _submit_packed(self, rows: Sequence[TokenIds]) -> Callable[[], Vectors]:
+        """``rows`` from the longest to the shortest, as batches are."""
+        lengths = [len(row) for row in rows]
+        flat = torch.cat([torch.from_numpy(row) for row in rows])
+        at = torch.cat([torch.arange(length) for length in lengths])
+        transformer = self._model[0].auto_model
+        with torch.inference_mode():
+            layout = packed.layout_of(lengths, transformer.config.num_attention_heads, self._device, self._type)
+            ids, positions = self._sent(flat)[None], self._sent(at + self._first_position)[None]
+            hidden = transformer(input_ids=ids, position_ids=positions, packed=layout).last_hidden_state[0]
+            return self._finish(*packed.unpacked(hidden, lengths))
+
+    def _finish(self, hidden: torch.Tensor, mask: torch.Tensor) -> Callable[[], Vectors]:
+        """Pooling and what follows it, by the model's own modules in fp32; then the way back."""
+        features = {"token_embeddings": hidden.float(), "attention_mask": mask}
+        for module in self._after:
+            features = module(features)
+        vectors = features["sentence_embedding"]
+        if self._device.type == "cpu":
+            found: Vectors = vectors.numpy()
+            return lambda: found
+        returned = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
+        returned.copy_(vectors, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+
+        def wait() -> Vectors:
+            done.synchronize()
+            return returned.numpy()  # type: ignore[no-any-return]
+
+        return wait
+
+    def _sent(self, tensor: torch.Tensor) -> torch.Tensor:
+        """On the device; a GPU goes on computing while it is copied."""
+        return tensor if self._device.type == "cpu" else tensor.pin_memory().to(self._device, non_blocking=True)
+
+    def _pack(self, probes: Sequence[TokenIds], precision: str) -> None:
+        """Go without padding where the model gives the same vectors so: not every family hands our layout through, and
+        some attend to a window, or backwards only."""
+        transformer: Any = getattr(self._model[0], "auto_model", None)
+        own = getattr(getattr(transformer, "config", None), "_attn_implementation", None)
+        expected = self._submit_padded(probes)()
+        self._first_position = _first_position(transformer)
+        agree = 0.0
+        try:
+            transformer.set_attn_implementation(packed.NAME)
+            agree = _least_cosine(expected, self._submit_packed(probes)())
+            said = f"a cosine of {agree:.5f}"
+        except Exception as error:  # whatever a model's code says to something that it does not expect
+            said = f"{type(error).__name__}: {error}"
+        if agree >= _AGREE[precision]:
+            self.submit = self._submit_packed
+            return
+        log.info("attention without padding does not suit this model (%s); texts are padded", said[:200])
+        if own:
+            transformer.set_attn_implementation(own)
 
 
-def _open_model(model: Model, device: torch.device) -> Any:  # Any: sentence-transformers is untyped at this border
+def _must_tokenise_alike(opened: Any, model: Model) -> list[TokenIds]:
+    """Tokens of some texts, the longest first. transformers may build its tokenizer from other files than
+    tokenizer.json, or in another way."""
+    tokenizer = ModelTokenizer(model.tokenizer, model.space.tokenizer)
+    texts = [_PROBE * (model.space.max_tokens // 16), _PROBE * 3, _PROBE, "short"]
+    ours = tokenizer.ids(texts, "", model.space.max_tokens)
+    theirs = opened.tokenizer(_PROBE)["input_ids"]
+    if theirs != ours[2].tolist():
+        raise GateRefused(
+            f"model {model.reference}: tokenizer.json and transformers cut a text into different tokens "
+            f"({ours[2].tolist()} and {theirs}), so its vectors would not be those of encode(); choose another model"
+        )
+    return sorted(ours, key=len, reverse=True)
+
+
+def _least_cosine(one: Vectors, other: Vectors) -> float:
+    products = (one * other).sum(axis=1)
+    return float((products / np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))).min())
+
+
+def _first_position(transformer: Any) -> int:
+    """RoBERTa and its descendants count positions from behind the padding's."""
+    padding = getattr(getattr(transformer, "embeddings", None), "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
+
+
+def _open_model(model: Model, device: torch.device, dtype: torch.dtype) -> Any:  # Any: untyped at this border
     transformers_logging.disable_progress_bar()
     opened = SentenceTransformer(
         str(model.folder),
         device=str(device),
         local_files_only=True,
         trust_remote_code=False,
-        model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+        model_kwargs={"dtype": dtype, "use_safetensors": True},
     )
     opened.eval()
+    for module in list(opened)[1:]:
+        module.float()  # pooling adds hundreds of numbers
     return opened

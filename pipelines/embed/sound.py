@@ -31,7 +31,7 @@ def embed_sound(embedder: Embedder, rows: Sequence[Chunk], ledger: Ledger,
         Exception: what the embedder raised, where no single text is to blame for it.
     """
     try:
-        vectors = embedder.embed([row.input for row in rows], "document")
+        vectors = _embed(embedder, rows)
     except BaseException as error:
         blame_document(error, "embedding")
         poison = _culprits(embedder, rows)
@@ -42,14 +42,19 @@ def embed_sound(embedder: Embedder, rows: Sequence[Chunk], ledger: Ledger,
             ledger.no_vector(row.document.doc_type, min(row.tokens, embedder.space.max_tokens))
         guilty = {id(row) for row, _ in poison}
         rows = [row for row in rows if id(row) not in guilty]
-        vectors = embedder.embed([row.input for row in rows], "document")
+        vectors = _embed(embedder, rows)
     return _only_sound(rows, vectors, embedder.space.max_tokens, ledger, rejects)
+
+
+def _embed(embedder: Embedder, rows: Sequence[Chunk]) -> Vectors:
+    ids = [row.ids for row in rows if row.ids is not None]
+    return embedder.embed([row.input for row in rows], "document", ids if len(ids) == len(rows) else None)
 
 
 def _culprits(embedder: Embedder, rows: Sequence[Chunk]) -> list[tuple[Chunk, str]]:
     """Which rows the embedder cannot take alone, and what it says, found by halving."""
     try:
-        embedder.embed([row.input for row in rows], "document")
+        _embed(embedder, rows)
     except BaseException as error:
         reason = blame_document(error, f"embedding chunk {rows[0].ordinal}")
         if len(rows) == 1:

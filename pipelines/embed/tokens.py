@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from pipelines.digest import digest_of
-from pipelines.embed.batches import Tokens
+from pipelines.embed.embedder import Encoded, TokenIds
 from pipelines.errors import SettingsError
 
 _PIECE_CHARACTERS = 200_000
@@ -25,16 +25,19 @@ if "TOKENIZERS_PARALLELISM" not in os.environ:
 
 
 class ModelTokenizer:
-    """A model's tokenizer without truncation and padding. ``prompt`` goes before every text, as embedders put it.
+    """A model's tokenizer, padding nothing. ``prompt`` goes before every text, as embedders put it.
 
     ``special_tokens`` counts the tokens of the prompt, too: they leave a text as much less room.
+
+    Raises:
+        SettingsError: the file is no tokenizer, or adds special tokens between those of a text.
     """
 
     def __init__(self, file: Path, digest: str, prompt: str = "") -> None:
         self.digest = digest
         self._prompt = prompt
         self._tokenizer = _open_tokenizer(file)
-        self._added = int(self._tokenizer.num_special_tokens_to_add(False))
+        self._before, self._behind = _special_ids(self._tokenizer, file)
         self.special_tokens = self.count([""])[0]
 
     def spans(self, text: str) -> list[tuple[int, int]]:
@@ -45,34 +48,37 @@ class ModelTokenizer:
         return spans
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        pieces = [(i, piece) for i, text in enumerate(texts) for _, piece in _pieces(self._prompt + text)]
-        counts = [self._added] * len(texts)
-        encoded = self._tokenizer.encode_batch_fast([piece for _, piece in pieces], add_special_tokens=False)
-        for (i, _), found in zip(pieces, encoded, strict=True):
-            counts[i] += len(found)
-        return counts
+        return [count for _, count in self._pieces_of(texts, self._prompt)]
 
+    def ids(self, texts: Sequence[str], prompt: str, max_tokens: int) -> list[TokenIds]:
+        """int32[<= max_tokens] for each text with a prompt before it, such as that of queries."""
+        return [ids for ids, _ in self._encode(texts, prompt, max_tokens)]
 
-class TokenEncoder:
-    """Texts to the token ids a model takes: special tokens included, cut at ``max_tokens`` as the model's own
-    code does."""
+    def encode(self, texts: Sequence[str], max_tokens: int) -> list[Encoded]:
+        return [Encoded(ids, tokens) for ids, tokens in self._encode(texts, self._prompt, max_tokens)]
 
-    def __init__(self, file: Path, max_tokens: int) -> None:
-        self._max_tokens = max_tokens
-        self._tokenizer = _open_tokenizer(file)
-        self._tokenizer.enable_truncation(max_tokens)
+    def _encode(self, texts: Sequence[str], prompt: str, max_tokens: int) -> list[tuple[TokenIds, int]]:
+        room = max(0, max_tokens - len(self._before) - len(self._behind))
+        encoded = []
+        for text, (pieces, count) in zip(texts, self._pieces_of(texts, prompt), strict=True):
+            if len(pieces) > 1 and len(pieces[0]) < room:
+                # A first piece that does not fill the model is mostly blanks, or one endless word.
+                pieces = [self._tokenizer.encode(prompt + text, add_special_tokens=False).ids]
+            ids = np.array([*self._before, *pieces[0][:room], *self._behind], dtype=np.int32)
+            encoded.append((ids, count))
+        return encoded
 
-    def encode(self, texts: Sequence[str], prompt: str) -> list[Tokens]:
-        """int64[<= max_tokens] for each text, ``prompt`` put before it."""
-        rows = self._encode([prompt + text[:_PIECE_CHARACTERS] for text in texts])
-        # A cut text that did not fill the model (it was mostly blanks, or one endless word) is encoded whole.
-        short = [i for i, row in enumerate(rows) if len(row) < self._max_tokens and len(texts[i]) > _PIECE_CHARACTERS]
-        for i, row in zip(short, self._encode([prompt + texts[i] for i in short]), strict=True):
-            rows[i] = row
-        return rows
-
-    def _encode(self, texts: list[str]) -> list[Tokens]:
-        return [np.array(found.ids, dtype=np.int64) for found in self._tokenizer.encode_batch_fast(texts)]
+    def _pieces_of(self, texts: Sequence[str], prompt: str) -> list[tuple[list[list[int]], int]]:
+        """Of each text the ids of its first piece, and of the others enough to know that there are some; and the
+        tokens of all, special ones included."""
+        pieces = [(i, piece) for i, text in enumerate(texts) for _, piece in _pieces(prompt + text)]
+        found = self._tokenizer.encode_batch_fast([piece for _, piece in pieces], add_special_tokens=False)
+        kept: list[list[list[int]]] = [[] for _ in texts]
+        counts = [len(self._before) + len(self._behind)] * len(texts)
+        for (i, _), piece in zip(pieces, found, strict=True):
+            kept[i].append(piece.ids if not kept[i] else [])
+            counts[i] += len(piece)
+        return list(zip(kept, counts, strict=True))
 
 
 class WordTokenizer:
@@ -87,6 +93,9 @@ class WordTokenizer:
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(_WORD.findall(text)) for text in texts]
 
+    def encode(self, texts: Sequence[str], max_tokens: int) -> list[Encoded]:
+        return [Encoded(None, count) for count in self.count(texts)]
+
     def words(self, text: str) -> list[str]:
         """The tokens of ``text`` in lower case."""
         return _WORD.findall(text.lower())
@@ -100,6 +109,16 @@ def _open_tokenizer(file: Path) -> HuggingFaceTokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _special_ids(tokenizer: HuggingFaceTokenizer, file: Path) -> tuple[list[int], list[int]]:
+    """The ids that the tokenizer puts before and behind those of a text."""
+    text = "a"
+    whole, plain = tokenizer.encode(text).ids, tokenizer.encode(text, add_special_tokens=False).ids
+    at = next((i for i in range(len(whole)) if whole[i : i + len(plain)] == plain), None)
+    if at is None or not plain:
+        raise SettingsError(f"{file} puts special tokens between those of a text; choose another model")
+    return whole[:at], whole[at + len(plain) :]
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain, groupby
 
 from pipelines.document import Chunk, Document, Span
-from pipelines.embed.embedder import Tokenizer
+from pipelines.embed.embedder import Encoded, Tokenizer
 from pipelines.ledger import Ledger
 from pipelines.poison import blame_document
 from pipelines.rejects import Reject, Rejects
@@ -39,18 +39,21 @@ def split_documents(documents: Iterable[Document], splitter: Splitter, settings:
         max_tokens: the model's limit (of the Space): what an input has beyond it is lost, and counted.
     """
     rows = _cut(documents, splitter, settings, tokenizer, max_tokens, rejects)
-    counted = chain.from_iterable(_count(batch, tokenizer, rejects) for batch in _batches(rows))
-    for document, chunks in groupby(counted, key=lambda pair: pair[0].document):
+    encoded = chain.from_iterable(_encode(batch, tokenizer, max_tokens, rejects) for batch in _batches(rows))
+    for document, chunks in groupby(encoded, key=lambda pair: pair[0].document):
         blank: list[_Uncounted] = []
         is_document = False
-        for row, tokens in chunks:
-            if tokens is not None and tokens <= tokenizer.special_tokens:
+        for row, found in chunks:
+            if found is None:
+                is_document = True
+                continue
+            ids, tokens = found
+            if tokens <= tokenizer.special_tokens:
                 blank.append(row)
                 continue
             is_document = True
-            if tokens is not None:
-                ledger.chunk(document.position.key, document.doc_type, tokens, max_tokens=max_tokens)
-                yield Chunk(document, row.ordinal, row.text, row.span, row.input, tokens)
+            ledger.chunk(document.position.key, document.doc_type, tokens, max_tokens=max_tokens)
+            yield Chunk(document, row.ordinal, row.text, row.span, row.input, tokens, ids)
         if not is_document:
             _reject(rejects, "blank_text", document, "the tokenizer finds no token in it", document.text)
             continue
@@ -85,22 +88,23 @@ def _budget(document: Document, settings: SplitSettings, tokenizer: Tokenizer, l
     return max(LEAST_BUDGET, limit - around)
 
 
-def _count(batch: Sequence[_Uncounted], tokenizer: Tokenizer, rejects: Rejects) -> list[tuple[_Uncounted, int | None]]:
-    """The rows with their tokens. When some text makes the tokenizer fail, each is counted alone to find which; it has
+def _encode(batch: Sequence[_Uncounted], tokenizer: Tokenizer, max_tokens: int,
+            rejects: Rejects) -> list[tuple[_Uncounted, Encoded | None]]:  # fmt: skip
+    """The rows with their tokens. When some text makes the tokenizer fail, each is encoded alone to find which; it has
     None, and is rejected."""
     try:
-        return list(zip(batch, tokenizer.count([row.input for row in batch]), strict=True))
+        return list(zip(batch, tokenizer.encode([row.input for row in batch], max_tokens), strict=True))
     except BaseException as error:
         blame_document(error, "tokenising")
-    counted: list[tuple[_Uncounted, int | None]] = []
+    encoded: list[tuple[_Uncounted, Encoded | None]] = []
     for row in batch:
         try:
-            counted.append((row, tokenizer.count([row.input])[0]))
+            encoded.append((row, tokenizer.encode([row.input], max_tokens)[0]))
         except BaseException as error:
             reason = blame_document(error, f"tokenising chunk {row.ordinal}")
             _reject(rejects, "poison_chunk", row.document, reason, row.text)
-            counted.append((row, None))
-    return counted
+            encoded.append((row, None))
+    return encoded
 
 
 def _batches(rows: Iterable[_Uncounted]) -> Iterator[list[_Uncounted]]:

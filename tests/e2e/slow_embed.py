@@ -37,7 +37,7 @@ class _Slow:
         self.space, self.maker = embedder.space, embedder.maker
         self._embedder, self._part_s = embedder, part_s
 
-    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
+    def embed(self, texts: Sequence[str], role: Role, ids: object = None) -> Vectors:
         time.sleep(self._part_s)
         return self._embedder.embed(texts, role)
 

@@ -43,7 +43,7 @@ class _Timed:
     def __init__(self, embedder: Any) -> None:
         self.space, self.maker, self._embedder, self._began = embedder.space, embedder.maker, embedder, False
 
-    def embed(self, texts: Any, role: Role) -> Vectors:
+    def embed(self, texts: Any, role: Role, ids: object = None) -> Vectors:
         if not self._began:
             self._began = True
             container = psutil.Process().parent()

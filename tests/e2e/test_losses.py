@@ -41,7 +41,7 @@ class Spoiling(HashEmbedder):
         super().__init__(settings, RequestedMaker("hash", "fp32", settings.threads, settings.batch_tokens))
         self.space = spoiling_space()
 
-    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
+    def embed(self, texts: Sequence[str], role: Role, ids: object = None) -> Vectors:
         vectors = super().embed(texts, role)
         vectors[[i for i, text in enumerate(texts) if "unlucky" in text]] = np.nan
         vectors[[i for i, text in enumerate(texts) if "boundless" in text], 0] = np.inf

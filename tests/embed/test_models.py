@@ -77,7 +77,7 @@ def test_torch_leaves_the_derived_file_alone() -> None:
 
 def test_another_precision_than_the_files_is_refused() -> None:
     message = refusal(SettingsError, backend="torch", precision="int8")
-    assert "set embed.precision: fp32" in message
+    assert "set embed.precision: fp32 or bf16 or fp16" in message
     assert "set embed.precision: int8" in refusal(SettingsError, derived=DERIVED, precision="fp32")
 
 

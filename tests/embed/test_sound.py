@@ -27,7 +27,7 @@ class Touchy:
         self.calls: list[int] = []
         self._refuse = refuse
 
-    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
+    def embed(self, texts: Sequence[str], role: Role, ids: object = None) -> Vectors:
         self.calls.append(len(texts))
         if error := self._refuse(texts):
             raise error

@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as HuggingFaceTokenizer
+from tokenizers.processors import TemplateProcessing
 
 from pipelines.embed.backends import open_tokenizer, space_of
 from pipelines.embed.embedder import Tokenizer
 from pipelines.embed.models import resolve_model
 from pipelines.embed.settings import EmbedSettings
-from pipelines.embed.tokens import ModelTokenizer, TokenEncoder, WordTokenizer
+from pipelines.embed.tokens import ModelTokenizer, WordTokenizer
+from pipelines.errors import SettingsError
 
 MODEL = EmbedSettings(backend="torch", threads=1)
 HASH = EmbedSettings(backend="hash", dimensions=8, threads=1)
@@ -71,18 +76,50 @@ def test_the_document_prompt_counts_as_special_tokens() -> None:
     assert prompted.count(["some words"]) == [6]
 
 
-def test_an_encoder_cuts_at_the_limit_and_keeps_the_closing_token() -> None:
+@pytest.fixture(scope="module")
+def minilm() -> ModelTokenizer:
     model = resolve_model(MODEL.model, digest=None, storage=None)
-    (row,) = TokenEncoder(model.tokenizer, 8).encode(["a b c d e f g h i j k"], "")
-    assert row.tolist()[0] == 101
-    assert row.tolist()[-1] == 102
-    assert len(row) == 8
+    return ModelTokenizer(model.tokenizer, model.space.tokenizer)
 
 
-def test_an_encoder_reads_on_behind_a_long_run_of_blanks() -> None:
+def test_ids_are_cut_at_the_limit_and_keep_the_closing_token(minilm: ModelTokenizer) -> None:
+    ((ids, tokens),) = minilm.encode(["a b c d e f g h i j k"], 8)
+    assert ids is not None
+    assert (ids[0], ids[-1], len(ids), ids.dtype, tokens) == (101, 102, 8, np.int32, 13)
+
+
+@settings(deadline=None, max_examples=60)
+@given(text=st.text(st.characters(codec="utf-8"), max_size=80), limit=st.integers(2, 40))
+def test_ids_are_those_of_the_tokenizer_with_truncation(minilm: ModelTokenizer, text: str, limit: int) -> None:
     model = resolve_model(MODEL.model, digest=None, storage=None)
-    blank, plain = TokenEncoder(model.tokenizer, 8).encode([" " * 300_000 + "found", "found"], "")
+    theirs = HuggingFaceTokenizer.from_file(str(model.tokenizer))
+    theirs.no_padding()
+    theirs.enable_truncation(limit)
+    ((ids, tokens),) = minilm.encode([text], limit)
+    assert ids is not None
+    assert ids.tolist() == theirs.encode(text).ids
+    assert [tokens] == minilm.count([text])
+
+
+def test_ids_go_on_behind_a_long_run_of_blanks(minilm: ModelTokenizer) -> None:
+    blank, plain = minilm.ids([" " * 300_000 + "found", "found"], "", 8)
     assert blank.tolist() == plain.tolist()
+
+
+def test_a_prompt_goes_before_each_text(minilm: ModelTokenizer) -> None:
+    assert minilm.ids(["fish"], "query: ", 8)[0].tolist() == minilm.ids(["query: fish"], "", 8)[0].tolist()
+
+
+def test_words_have_counts_and_no_ids() -> None:
+    assert WordTokenizer().encode(["two words"], 8) == [(None, 2)]
+
+
+def test_a_tokenizer_that_puts_special_tokens_between_those_of_a_text_is_refused(tmp_path: Path) -> None:
+    tokenizer = HuggingFaceTokenizer.from_file(str(resolve_model(MODEL.model, digest=None, storage=None).tokenizer))
+    tokenizer.post_processor = TemplateProcessing(single="[SEP] [CLS]", special_tokens=[("[CLS]", 101), ("[SEP]", 102)])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(SettingsError, match="special tokens between those of a text"):
+        ModelTokenizer(tmp_path / "tokenizer.json", "")
 
 
 def test_words_are_lowered() -> None:

@@ -27,7 +27,7 @@ class Spoiled:
         self.space, self.maker = inner.space, inner.maker
         self._inner, self._word, self._value = inner, word, value
 
-    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
+    def embed(self, texts: Sequence[str], role: Role, ids: object = None) -> Vectors:
         vectors = self._inner.embed(texts, role).copy()
         for i, text in enumerate(texts):
             if self._word in text:

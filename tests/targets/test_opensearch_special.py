@@ -207,7 +207,7 @@ class OneVector:
     space = SPACE
     maker = None
 
-    def embed(self, texts: list[str], role: str) -> Any:
+    def embed(self, texts: list[str], role: str, ids: object = None) -> Any:
         return np.stack([vectors(1)[0] for _ in texts])
 
 

@@ -1,0 +1,73 @@
+"""Embed with OpenVINO on the CPU, from the same ONNX files as ONNX Runtime. Knows one model and its file; knows no
+documents.
+
+Where a processor has them, int8 files use VNNI or AMX, and bf16 uses AVX-512 BF16 or AMX.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pipelines.embed.embedder import TokenIds, Vectors
+from pipelines.embed.hardware import cpu_kind, versions
+from pipelines.embed.models import Derived, Model
+from pipelines.embed.onnx_file import describe
+from pipelines.errors import SettingsError
+from pipelines.space import RequestedMaker
+
+try:
+    import openvino
+except ImportError as missing:
+    raise SettingsError(
+        f"backend openvino needs {missing.name}, which the base install leaves out; run `make setup` "
+        "(or install the extra `openvino`), or use embed.backend: onnx"
+    ) from missing
+
+# For each new shape of a batch OpenVINO prepares its kernels anew.
+_MULTIPLE = 16
+
+
+class OpenVinoRuntime:
+    """As many batches at once as threads, each on a thread of its own: they never wait for one another."""
+
+    def __init__(self, requested: RequestedMaker, model: Model, derived: Derived) -> None:
+        self.versions = versions("openvino", "numpy", "tokenizers")
+        self.hardware = cpu_kind()
+        self.under_way = requested.threads
+        compiled = _compile(derived, requested)
+        shape = [side.get_length() if side.is_static else None for side in compiled.outputs[0].partial_shape]
+        self._file = describe(derived, model, [wanted.get_any_name() for wanted in compiled.inputs], shape)
+        self._free = deque(compiled.create_infer_request() for _ in range(self.under_way))
+
+    def submit(self, rows: Sequence[TokenIds]) -> Callable[[], Vectors]:
+        fed = self._file.feed(rows, _MULTIPLE)
+        request = self._free.popleft()
+
+        def wait() -> Vectors:
+            try:
+                request.wait()
+                return self._file.vectors(request.get_output_tensor(0).data, fed["attention_mask"])
+            finally:
+                self._free.append(request)
+
+        try:
+            request.start_async({name: fed[name] for name in self._file.inputs}, share_inputs=True)
+        except BaseException:
+            self._free.append(request)
+            raise
+        return wait
+
+
+def _compile(derived: Derived, requested: RequestedMaker) -> Any:  # Any: OpenVINO's types are its own
+    options = {
+        "INFERENCE_NUM_THREADS": requested.threads,
+        "NUM_STREAMS": requested.threads,
+        "INFERENCE_PRECISION_HINT": "bf16" if requested.precision == "bf16" else "f32",
+        "ENABLE_CPU_PINNING": False,  # several workers share the cores
+    }
+    try:
+        return openvino.Core().compile_model(str(derived.file), "CPU", options)
+    except RuntimeError as error:
+        raise SettingsError(f"{derived.file} is no model that OpenVINO loads ({error}); choose another") from error
