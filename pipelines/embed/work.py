@@ -11,10 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from pipelines.behind import Behind
 from pipelines.checkpoint import Checkpoint
 from pipelines.document import Chunk
 from pipelines.embed.ahead import ahead
 from pipelines.embed.backends import open_embedder, open_tokenizer
+from pipelines.embed.embedder import Vectors
 from pipelines.embed.settings import EmbedSettings
 from pipelines.embed.sound import embed_sound
 from pipelines.embed.timing import Stopwatch, Timings
@@ -27,7 +29,7 @@ from pipelines.read.documents import read_documents
 from pipelines.read.reader import SourceSettings
 from pipelines.receipts import embed_receipts
 from pipelines.rejects import Rejects
-from pipelines.space import Space
+from pipelines.space import ObservedMaker, Space
 from pipelines.split.documents import split_documents
 from pipelines.split.methods import open_splitter
 from pipelines.split.splitter import SplitSettings
@@ -89,28 +91,42 @@ class EmbedWork:
         parts: list[Part] = []
         size = self._task.embed.rows_per_part
         batches = ahead(_batched(chunks, size), _PARTS_AHEAD, is_last=lambda b: len(b) < size)
-        for number, rows in enumerate(self._watch.waiting(batches)):
-            if self.stopping():
-                raise Interrupted(f"partition {partition.id} stopped before part {number}")
-            earlier = checkpoint.find(number, partial(recognise_part, number=number, chunks=rows, space=self._space))
-            parts.append(earlier or self._make(number, rows, checkpoint, ledger, rejects))
-            tokens = sum(min(chunk.tokens, self._space.max_tokens) for chunk in rows)
-            if not earlier:
-                self._watch.part(tokens=tokens, rows=parts[-1].rows)
-            self.report(PartDone(parts[-1].rows, tokens, resumed=earlier is not None))
+        with Behind[tuple[Part, int]]("write-part") as writing:
+            for number, rows in enumerate(self._watch.waiting(batches)):
+                if self.stopping():
+                    self._keep(parts, writing.finish())
+                    raise Interrupted(f"partition {partition.id} stopped before part {number}")
+                tokens = sum(min(chunk.tokens, self._space.max_tokens) for chunk in rows)
+                earlier = checkpoint.find(
+                    number, partial(recognise_part, number=number, chunks=rows, space=self._space)
+                )
+                if earlier:
+                    self._keep(parts, writing.finish())
+                    parts.append(earlier)
+                    self.report(PartDone(earlier.rows, tokens, resumed=True))
+                    continue
+                checkpoint.begin(number)
+                with self._watch.computing():
+                    sound, vectors = embed_sound(self._embedder, rows, ledger, rejects)
+                write = partial(self._write, number, sound, vectors, self._embedder.maker, checkpoint, tokens)
+                self._keep(parts, writing.run(write))
+            self._keep(parts, writing.finish())
         receipt = self._commit(partition, parts, checkpoint, ledger, rejects)
         self._timings.keep(partition.id, self._watch)
         return receipt
 
-    def _make(self, number: int, rows: Sequence[Chunk], checkpoint: Checkpoint, ledger: Ledger,
-              rejects: Rejects) -> Part:  # fmt: skip
-        checkpoint.begin(number)
-        with self._watch.computing():
-            sound, vectors = embed_sound(self._embedder, rows, ledger, rejects)
-        table = part_table(sound, vectors)
-        part, data = encode_part(number, table, self._space, self._embedder.maker)
+    def _write(self, number: int, rows: Sequence[Chunk], vectors: Vectors, maker: ObservedMaker, checkpoint: Checkpoint,
+               tokens: int) -> tuple[Part, int]:  # fmt: skip
+        """Runs behind, while the next part is embedded."""
+        part, data = encode_part(number, part_table(rows, vectors), self._space, maker)
         checkpoint.write(number, data)
-        return part
+        return part, tokens
+
+    def _keep(self, parts: list[Part], written: Sequence[tuple[Part, int]]) -> None:
+        for part, tokens in written:
+            parts.append(part)
+            self._watch.part(tokens=tokens, rows=part.rows)
+            self.report(PartDone(part.rows, tokens))
 
     def _commit(self, partition: Partition, parts: Sequence[Part], checkpoint: Checkpoint,
                 ledger: Ledger, rejects: Rejects) -> dict[str, Any]:  # fmt: skip
