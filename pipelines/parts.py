@@ -45,6 +45,7 @@ TEXT_FIELDS = [
 # A vector is one FIXED_LEN_BYTE_ARRAY of little-endian float32: it reads back as one flat buffer,
 # where list<float> pays for levels per element.
 SCHEMA_FIELDS = (*(f.name for f in TEXT_FIELDS), "vector")
+OF_PARTS_ALONE = ("input_digest", "position")  # what no index keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ def vectors_of(table: pa.Table) -> Vectors:
 
 def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
     """The rows as ``Chunk.row`` gave them (metadata parsed), vectors and digests left out."""
-    names = [name for name in table.column_names if name not in ("vector", "input_digest", "position")]
+    names = [name for name in table.column_names if name not in ("vector", *OF_PARTS_ALONE)]
     for row in table.select(names).to_pylist():
         row["metadata"] = orjson.loads(row["metadata"])
         row["row_digest"] = row["row_digest"].hex()

@@ -23,7 +23,7 @@ from pipelines.targets.opensearch_cluster import Cluster
 from pipelines.targets.opensearch_failures import Refused, may_pass
 from pipelines.targets.opensearch_gate import Gate
 from pipelines.targets.opensearch_index import Indices, path_of
-from pipelines.targets.opensearch_lines import Line, delete_lines, index_lines
+from pipelines.targets.opensearch_lines import Lines, delete_lines, form_for, index_lines
 from pipelines.targets.opensearch_pace import Pace
 from pipelines.targets.opensearch_scan import of_partition, scan_partition
 from pipelines.targets.opensearch_search import METADATA, failure_in, hits_of, multi_search_body
@@ -91,15 +91,17 @@ class OpenSearchTarget:
 
     def load(self, name: str, batches: Iterable[pa.Table]) -> Loaded:
         before = self._indices.check(name)
-        writer = BulkWriter(self._cluster, name, self._gate, self._watch, allowed=self._settings.max_dead_letters)
+        form = form_for(self._settings)
+        writer = BulkWriter(self._cluster, name, self._gate, self._watch, form=form,
+                            allowed=self._settings.max_dead_letters)  # fmt: skip
         rows = 0
 
-        def lines() -> Iterator[Line]:
+        def lines() -> Iterator[Lines]:
             nonlocal rows
             for table in batches:
                 self._must_fit(table)
                 rows += table.num_rows
-                yield from index_lines(table, writer.refuse)
+                yield from index_lines(table, form, writer.refuse)
 
         writer.write(lines())
         # A bulk into an index that is gone creates it anew, without our mapping.

@@ -29,7 +29,7 @@ from pipelines.targets.opensearch_failures import (
 )
 from pipelines.targets.opensearch_gate import Gate, Passage, Stopped
 from pipelines.targets.opensearch_index import path_of
-from pipelines.targets.opensearch_lines import Body, Line, pack
+from pipelines.targets.opensearch_lines import JSON, Body, Form, Lines, pack
 from pipelines.targets.opensearch_pace import MOST_IN_FLIGHT
 from pipelines.targets.opensearch_watch import Watch
 from pipelines.targets.target import DeadLetter
@@ -52,7 +52,8 @@ class BulkWriter:
     """One write of many lines into one index. ``gate`` and ``watch`` are the worker's own and outlive it; ``allowed``
     rows may be refused for good, however alike the reasons."""
 
-    def __init__(self, cluster: Cluster, index: str, gate: Gate, watch: Watch, *, allowed: int = 0) -> None:
+    def __init__(self, cluster: Cluster, index: str, gate: Gate, watch: Watch, *, form: Form = JSON,
+                 allowed: int = 0) -> None:  # fmt: skip
         self._cluster = cluster
         self._index = index
         self._gate = gate
@@ -61,11 +62,12 @@ class BulkWriter:
         self._params = {"filter_path": _ANSWER, "timeout": f"{away_s * 1000:.0f}ms"}
         self._stop = threading.Event()
         self._allowed = allowed
+        self._content_type = form.content_type
         self._said = False
         self._doubts: Counter[str] = Counter()  # by id
         self._dead: list[DeadLetter] = []
 
-    def write(self, lines: Iterable[Line]) -> int:
+    def write(self, lines: Iterable[Lines]) -> int:
         """How many lines were sent; those of them that were refused are in ``dead``.
 
         Raises:
@@ -136,7 +138,8 @@ class BulkWriter:
 
     def _once(self, body: Body) -> dict[int, Failure]:
         """The lines that failed, by number, each with its failure. Raises Refused when no item was answered."""
-        answer = self._cluster.once("POST", f"{path_of(self._index)}/_bulk", body.data, params=self._params)
+        answer = self._cluster.once("POST", f"{path_of(self._index)}/_bulk", body.data, params=self._params,
+                                    content_type=self._content_type)  # fmt: skip
         items = [next(iter(item.values())) for item in answer.get("items", [])] if isinstance(answer, dict) else []
         # By id: where an ingest pipeline refuses a document, OpenSearch 3.5 answers for it in another place than its own.
         by_id = {item.get("_id"): item for item in items}

@@ -68,11 +68,14 @@ class Cluster:
                 log.info("OpenSearch at %s: %s %s: %s; trying again", self.url, method, path, error.failure)
 
     def once(self, method: str, path: str, body: Any = None, *, params: dict[str, Any] | None = None,
-             read_s: float = READ_S) -> Any:  # fmt: skip
-        """One try. Raises Refused."""
+             read_s: float = READ_S, content_type: str = "application/json") -> Any:  # fmt: skip
+        """One try; the answer is JSON whatever the body is. Raises Refused."""
+        headers = {"content-type": content_type, "accept": "application/json"}
         timeout = urllib3.Timeout(connect=_CONNECT_S, read=read_s)
         try:
-            answer = self._transport.perform_request(method, path, params=params, body=body, timeout=timeout)
+            answer = self._transport.perform_request(
+                method, path, headers=headers, params=params, body=body, timeout=timeout
+            )
         except opensearchpy.SSLError as error:
             raise self.refused(Failure(None, CERTIFICATE, _cause(error))) from error
         except opensearchpy.ConnectionTimeout as error:

@@ -33,7 +33,8 @@ class VectorSettings(BaseModel):
     gpu_build: bool = Field(False, description="the cluster's remote service builds the graphs (faiss)")
     derived_source: bool | None = Field(
         None,
-        description="keep vectors out of the stored source and put them together when read; null: as the cluster does",
+        description="keep vectors out of the stored source and put them together when read; false: the store is twice as "
+        "large, and a load costs its client half the CPU; null: as the cluster does",
     )
     faiss_installed: bool = Field(
         False, description="every node has faiss's native libraries; a node without them ends at the first refresh"

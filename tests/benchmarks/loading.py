@@ -1,9 +1,9 @@
-"""Loading OpenSearch beside opensearch-py's helpers: time to search-ready, CPU of the client, recall.
+"""Loading OpenSearch beside opensearch-py's helpers: time to search-ready, CPU of the client, recall, size of the store.
 
 One command: ``python -m tests.benchmarks.loading [--rows 30000] [--rounds 5]``. Sentences of the labelled corpora,
 embedded once by the int8 MiniLM (384 dimensions) and kept in the cache folder. In each round, interleaved, each in a
-process of its own and into an index of its own on one node: ``backhaul load``, streaming_bulk and parallel_bulk with
-index defaults, and the helpers with all documented tuning. Search-ready: every row loaded, graphs built, merged, warm.
+process of its own and into an index of its own on one node: ``backhaul load`` in JSON and in SMILE, streaming_bulk and
+parallel_bulk with index defaults, and the helpers with all documented tuning. Search-ready: every row loaded, graphs built, merged, warm.
 Each loads 1,000 rows as well, so that the client's CPU per row is told apart from that of starting its processes. Writes
 results/loading.json.
 """
@@ -46,6 +46,8 @@ OBJECTS = 12
 FEW = 1_000  # rows of a load that is little but start-up
 QUERIES, K = 200, 10
 INDEX: dict[str, Any] = {"m": 16, "ef_construction": 128, "replicas": 0}
+# What of the run description is set otherwise.
+OURS: dict[str, list[str]] = {"backhaul": [], "backhaul, SMILE": ["index.derived_source=false"]}
 # What the peers are given besides their helper: whether tuned, shards, and the helper's options.
 PEERS: dict[str, tuple[str, bool, int | None, list[str]]] = {
     "streaming_bulk, defaults": ("streaming", False, None, []),
@@ -115,53 +117,56 @@ def _sentences(data: Path, rows: int) -> Iterator[str]:
 
 
 def measure(conf: Path, few: Path, url: str, rounds: int, only: Sequence[str] | None) -> dict[str, Any]:
-    session, little = (Session(load_settings(each, [f"index.url={url}"]), quiet=True) for each in (conf, few))
+    session = _session(conf, url)
     vectors, ids = _rows(session)
     queries = np.random.default_rng(1).choice(len(vectors), QUERIES, replace=False)
     truth = [set(np.argsort(-(vectors @ vectors[query]))[:K]) for query in queries]
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    index, command = _command(session, conf, url, "backhaul", 0)
+    index, command = _command(conf, url, "backhaul", 0)
     _timed(command)  # whoever loads first pays for a node that has compiled nothing yet
     _send(url, "DELETE", f"/{index}")
     for number in range(rounds):
-        for name in ["backhaul", *PEERS]:
+        for name in [*OURS, *PEERS]:
             if only and not any(name.startswith(word) for word in only):
                 continue
-            index, command = _command(little, few, url, name, number)
+            index, command = _command(few, url, name, number)
             _, start_s = _timed(command)
             _send(url, "DELETE", f"/{index}")
-            index, command = _command(session, conf, url, name, number)
+            index, command = _command(conf, url, name, number)
             seconds, cpu_s = _timed(command)
             figures = {"ready_s": seconds, "cpu_us_per_row": (cpu_s - start_s) / (len(vectors) - FEW) * 1e6,
-                       "start_up_cpu_s": start_s, "cpu_s": cpu_s,
+                       "start_up_cpu_s": start_s, "cpu_s": cpu_s, "store_mb": _store_mb(url, index),
                        "recall": _recall(url, index, vectors[queries], truth, ids)}  # fmt: skip
             _send(url, "DELETE", f"/{index}")
             for key, value in figures.items():
                 found[name][key].append(value)
             print(name, {key: round(value, 4) for key, value in figures.items()}, file=sys.stderr, flush=True)
-    ours = found.get("backhaul", {})
+    ours = [name for name in OURS if name in found]
     return {
         "rounds": rounds,
         "figures": {name: {key: _spread(values) for key, values in each.items()} for name, each in found.items()},
-        "backhaul_is_faster_by": {name: _spread([b / a for a, b in zip(ours["ready_s"], each["ready_s"], strict=True)])
-                                  for name, each in found.items() if ours and name != "backhaul"},
-        "backhaul_takes_less_cpu_by": {
-            name: _spread([b / a for a, b in zip(ours["cpu_us_per_row"], each["cpu_us_per_row"], strict=True)])
-            for name, each in found.items() if ours and name != "backhaul"},
-    }  # fmt: skip
+        "is_faster_by": {name: _times_less(found, name, "ready_s") for name in ours},
+        "takes_less_cpu_by": {name: _times_less(found, name, "cpu_us_per_row") for name in ours},
+    }
 
 
-def _command(session: Session, conf: Path, url: str, name: str, number: int) -> tuple[str, list[str]]:
-    if name == "backhaul":
-        return session.generation_name(session.plan().run_id), [
-            *COMMAND,
-            "load",
-            str(conf),
-            "--set",
-            f"index.url={url}",
-        ]
+def _times_less(found: dict[str, dict[str, list[float]]], ours: str, key: str) -> dict[str, dict[str, float]]:
+    """How many times less of it, round by round, than each of the others."""
+    return {name: _spread([b / a for a, b in zip(found[ours][key], each[key], strict=True)])
+            for name, each in found.items() if name != ours}  # fmt: skip
+
+
+def _session(conf: Path, url: str, *values: str) -> Session:
+    return Session(load_settings(conf, [f"index.url={url}", *values]), quiet=True)
+
+
+def _command(conf: Path, url: str, name: str, number: int) -> tuple[str, list[str]]:
+    if name in OURS:
+        session, values = _session(conf, url, *OURS[name]), [f"index.url={url}", *OURS[name]]
+        words = [word for value in values for word in ("--set", value)]
+        return session.generation_name(session.plan().run_id), [*COMMAND, "load", str(conf), *words]
     helper, tuned, shards, words = PEERS[name]
-    plan, index = session.plan(), f"peer-{number}"
+    plan, index = _session(conf, url).plan(), f"peer-{number}"
     settings = IndexSettings(target="opensearch", url=url, **INDEX)
     body = index_body(settings, index, Meta("peer", plan.run_id, plan.space.to_json(), ("rank", "lang")),
                       plan.space.dimensions, shards)  # fmt: skip
@@ -212,6 +217,13 @@ def _recall(url: str, index: str, queries: Vectors, truth: Sequence[set[Any]], i
         answer = _send(url, "POST", f"/{index}/_search", {"size": K, "_source": False, "query": {"knn": knn}})
         right += len(wanted & {ids[hit["_id"]] for hit in answer["hits"]["hits"]})
     return right / (K * len(truth))
+
+
+def _store_mb(url: str, index: str) -> float:
+    """Of its segments; the index's own count is up to ten seconds old."""
+    shards = _send(url, "GET", f"/{index}/_segments")["indices"][index]["shards"].values()
+    copies = [copy for shard in shards for copy in shard]
+    return sum(float(each["size_in_bytes"]) for copy in copies for each in copy["segments"].values()) / 1e6
 
 
 def _send(url: str, method: str, path: str, body: Any = None) -> Any:

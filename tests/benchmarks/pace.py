@@ -27,7 +27,7 @@ from pipelines.targets.on_opensearch import OpenSearchTarget
 from pipelines.targets.opensearch_bulk import BulkWriter
 from pipelines.targets.opensearch_cluster import Cluster
 from pipelines.targets.opensearch_gate import Gate
-from pipelines.targets.opensearch_lines import Line
+from pipelines.targets.opensearch_lines import Lines
 from pipelines.targets.opensearch_pace import Pace
 from pipelines.targets.opensearch_watch import Watch
 from pipelines.targets.target import IndexSettings, Meta
@@ -107,15 +107,14 @@ class Load:
     def steady(self) -> float:
         return self.rate(self.seconds / 3, self.seconds)
 
-    def _lines(self) -> Iterator[Line]:
+    def _lines(self) -> Iterator[Lines]:
         cycle, until = 0, time.monotonic() + self.seconds
         while True:
             for number, document in enumerate(DOCUMENTS):
                 if time.monotonic() > until:
                     return
-                yield Line(
-                    f"{cycle}-{number}", "", number, b'{"index":{"_id":"%d-%d"}}\n%b\n' % (cycle, number, document)
-                )
+                line = b'{"index":{"_id":"%d-%d"}}\n%b\n' % (cycle, number, document)
+                yield Lines([(f"{cycle}-{number}", "", number)], [len(line)], memoryview(line))
             cycle += 1
 
 

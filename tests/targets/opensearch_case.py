@@ -22,6 +22,8 @@ from pipelines.targets.on_opensearch import OpenSearchTarget
 from pipelines.targets.target import Generation, IndexSettings, Meta
 
 DIMENSIONS = 8
+# Settings under which lines are spelled in JSON, and in SMILE.
+FORMS: dict[str, dict[str, Any]] = {"json": {}, "smile": {"derived_source": False}}
 SPACE = Space("w" * 64, "t" * 64, "mean", "", "", True, 256, DIMENSIONS)
 METADATA = ("lang", "value")
 
@@ -48,9 +50,10 @@ def chunks(start: int, end: int) -> list[Chunk]:
 
 @dataclass
 class Case:
-    """One corpus of its own name, and one generation of it."""
+    """One corpus of its own name, and one generation of it. ``settings`` are what its targets have besides their own."""
 
     url: str
+    settings: dict[str, Any] = field(default_factory=dict)
     corpus: str = field(default_factory=lambda: f"case{uuid.uuid4().hex[:10]}")
 
     @property
@@ -66,7 +69,8 @@ class Case:
         return ReleaseLog(open_store(f"memory://{self.corpus}"), self.corpus)
 
     def target(self, *, url: str | None = None, deadline_s: float = 20.0, **settings: Any) -> OpenSearchTarget:
-        values = {"target": "opensearch", "url": url or self.url, "replicas": 0, "deadline_s": deadline_s, **settings}
+        values = {"target": "opensearch", "url": url or self.url, "replicas": 0, "deadline_s": deadline_s,
+                  **self.settings, **settings}  # fmt: skip
         return OpenSearchTarget(IndexSettings(**values), self.log)
 
     def create(self, name: str | None = None) -> Generation:

@@ -1,22 +1,19 @@
-"""Bulk writing: bodies stay within bounds, good rows survive bad ones, and every failure is treated by its kind."""
+"""Bulk writing: good rows survive bad ones, and every failure is treated by its kind."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count, pairwise
+from itertools import count
 
 import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipelines.errors import TargetError
-from pipelines.targets.opensearch_lines import Body, Line, index_lines, pack
 from tests.fixtures.faulty_opensearch import Act, Answer, Forward, Request, bulk_items, error_of, faulty_opensearch
 from tests.fixtures.opensearch import delete_indices
-from tests.targets.opensearch_case import DIMENSIONS, Case, chunk, chunks, table, vectors
+from tests.targets.opensearch_case import DIMENSIONS, FORMS, Case, chunk, chunks, table, vectors
 
 ALL = {each.id for each in chunks(0, 30)}
 
@@ -29,53 +26,14 @@ def case(opensearch_url: str) -> Iterator[Case]:
     delete_indices(opensearch_url, made.corpus)
 
 
-def lines_of(sizes: list[int]) -> list[Line]:
-    return [Line(str(i), "d", i, b"%d" % (i % 10), b"x" * (size - 1)) for i, size in enumerate(sizes)]
-
-
-class TestPack:
-    @given(st.lists(st.integers(1, 60)), st.integers(1, 100), st.integers(1, 7))
-    def test_bodies_keep_both_limits_and_the_order(self, sizes: list[int], max_bytes: int, max_rows: int) -> None:
-        lines = lines_of(sizes)
-        bodies = list(pack(lines, lambda: max_bytes, max_rows))
-        assert [row for body in bodies for row in body.rows] == [line[:3] for line in lines]
-        assert b"".join(body.data for body in bodies) == b"".join(line.action + line.document for line in lines)
-        for body in bodies:
-            assert 1 <= len(body) <= max_rows
-            assert len(body) == 1 or len(body.data) <= max_bytes
-
-    @given(st.lists(st.integers(1, 60)), st.integers(1, 100))
-    def test_no_two_neighbours_would_fit_into_one(self, sizes: list[int], max_bytes: int) -> None:
-        for body, following in pairwise(pack(lines_of(sizes), lambda: max_bytes, 1000)):
-            assert len(body.data) + following.ends[0] > max_bytes
-
-    def test_a_bound_that_shrinks_holds_for_the_next_body(self) -> None:
-        bounds = iter([100] + [20] * 100)
-        bodies = list(pack(lines_of([10] * 20), lambda: next(bounds)))
-        assert [len(body) for body in bodies] == [10, 2, 2, 2, 2, 2]
-
-    @given(st.lists(st.integers(1, 60), min_size=1), st.data())
-    def test_some_lines_of_a_body_are_a_body_of_them(self, sizes: list[int], data: st.DataObject) -> None:
-        lines = lines_of(sizes)
-        (body,) = pack(lines, lambda: 10**6)
-        numbers = sorted(data.draw(st.sets(st.integers(0, len(lines) - 1))))
-        (wanted,) = pack([lines[number] for number in numbers], lambda: 10**6) if numbers else (Body(),)
-        assert body.only(numbers) == wanted
-        halves = body.halves()
-        assert len(halves) == min(2, len(lines))
-        assert b"".join(half.data for half in halves) == body.data
-        assert [row for half in halves for row in half.rows] == body.rows
-
-
-def test_a_line_spells_the_vectors_bits() -> None:
-    values = np.array([[1e-45, -0.0, 0.1, 1 / 3, 3.4028235e38, -1.1754944e-38, 16777217, 2**-24]], np.float32)
-    (line,) = index_lines(table(chunks(0, 1), values), refuse=lambda letter: None)
-    action, document = orjson.loads(line.action), orjson.loads(line.document)
-    assert action == {"index": {"_id": chunk(0).id}}
-    assert np.array(document["vector"], np.float32).tobytes() == values.tobytes()
-
-
 class TestDeadLetters:
+    @pytest.fixture(params=FORMS)
+    def case(self, opensearch_url: str, request: pytest.FixtureRequest) -> Iterator[Case]:
+        made = Case(opensearch_url, FORMS[request.param])
+        made.create()
+        yield made
+        delete_indices(opensearch_url, made.corpus)
+
     def test_documents_the_mapping_refuses_are_named_and_the_others_kept(self, case: Case) -> None:
         bad = {
             3: (chunk(3, metadata={"unknown": 1}), "strict_dynamic_mapping_exception"),

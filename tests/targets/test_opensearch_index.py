@@ -10,14 +10,36 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.document import row_digest
+from pipelines.document import ROW_FIELDS, row_digest
 from pipelines.errors import NewerFormat, SettingsError, SpaceMismatch, TargetError
 from pipelines.targets.opensearch_mapping import shards_for
 from tests.fixtures.faulty_opensearch import Act, Answer, Forward, Request, faulty_opensearch, in_turn
 from tests.fixtures.opensearch import delete_indices
-from tests.targets.opensearch_case import DIMENSIONS, SPACE, Case, chunk, chunks, table
+from tests.targets.opensearch_case import DIMENSIONS, FORMS, SPACE, Case, chunk, chunks, table
 
-SCALARS = [2**53 + 1, -(2**63), 1.0, -0.0, 1e22, 5e-324, 0.1, True, None, "", "x" * 40_000, "\x00\u2028\U0001f682"]
+SCALARS = [
+    2**53 + 1,
+    -(2**63),
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+    0,
+    -1,
+    1.0,
+    -0.0,
+    1e22,
+    5e-324,
+    0.1,
+    True,
+    False,
+    None,
+    "",
+    "x" * 40_000,
+    "\x00\u2028\U0001f682",
+]
+
+TEXTS = ["", " ", "plain", "\u00e9\u4e2d\U0001f682", "\x00\x01\x1f\x7f\x80\u2028\ufeff\uffff\U0010ffff", "\n\r\t\"\\/",
+         "\u00fc" * 50_000, "x" * 100_000]  # fmt: skip
 
 
 @pytest.fixture
@@ -39,6 +61,12 @@ def settings_of(case: Case) -> dict[str, Any]:
 
 
 class TestExactness:
+    @pytest.fixture(params=FORMS)
+    def case(self, opensearch_url: str, request: pytest.FixtureRequest) -> Iterator[Case]:
+        made = Case(opensearch_url, FORMS[request.param])
+        yield made
+        delete_indices(opensearch_url, made.corpus)
+
     def test_every_bit_of_a_vector_comes_back_from_one_merged_segment(self, case: Case) -> None:
         bits = np.random.default_rng(5).integers(0, 2**32, (400, DIMENSIONS), dtype=np.uint64).astype(np.uint32)
         values = bits.view(np.float32)
@@ -58,6 +86,17 @@ class TestExactness:
         found = [row for page in case.target().scan(case.name, "p") for row in page.rows]
         assert [repr(row["metadata"]["value"]) for row in found] == [repr(value) for value in SCALARS]
         assert [row_digest(row) for row in found] == [row_digest(each.row()) for each in sent]
+
+    def test_texts_come_back_as_they_went(self, case: Case) -> None:
+        case.create()
+        sent = [chunk(n, text=text, title=text[:100], uri=text[:100]) for n, text in enumerate(TEXTS)]
+        sent.append(
+            chunk(len(sent), tenant="\U0001f682", doc_type="", date="2024-05-17", metadata={"lang": ["en", "fr"]})
+        )
+        load(case, table(sent))
+        found = [row for page in case.target().scan(case.name, "p") for row in page.rows]
+        assert [{name: row[name] for name in ROW_FIELDS} for row in found] == [each.row() for each in sent]
+        assert [row["row_digest"] for row in found] == [row_digest(each.row()) for each in sent]
 
     def test_texts_that_are_long_scan_in_small_pages(self, case: Case) -> None:
         case.create()
