@@ -52,3 +52,12 @@ def embed_in_batches(rows: Sequence[Tokens], batch_tokens: int, dimensions: int,
     for batch in token_batches([len(row) for row in rows], batch_tokens):
         vectors[batch] = embed_batch([rows[i] for i in batch])
     return vectors
+
+
+def kept_dimensions(vectors: Vectors, dimensions: int, *, normalized: bool) -> Vectors:
+    """float32[n, dimensions]: the leading components, of length 1 again where the Space is ``normalized`` (Matryoshka:
+    Kusupati et al., NeurIPS 2022). As they are where there are no more of them."""
+    if vectors.shape[1] == dimensions:
+        return vectors
+    kept = vectors[:, :dimensions]
+    return kept / np.maximum(np.linalg.norm(kept, axis=1, keepdims=True), 1e-12) if normalized else kept

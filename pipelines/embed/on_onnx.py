@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from pipelines.embed.batches import Tokens, embed_in_batches, padded
+from pipelines.embed.batches import Tokens, embed_in_batches, kept_dimensions, padded
 from pipelines.embed.embedder import Role, Vectors
 from pipelines.embed.hardware import cpu_kind, versions
 from pipelines.embed.models import Derived, Model
@@ -39,10 +39,10 @@ class OnnxEmbedder:
         self._output, self._pooled = output.name, len(output.shape) == 2
         if unknown := self._inputs - _INPUTS:
             raise SettingsError(f"{derived.file} wants inputs {sorted(unknown)}; this version feeds {sorted(_INPUTS)}")
-        if output.shape[-1] != self.space.dimensions or len(output.shape) not in (2, 3):
+        if output.shape[-1] != model.config.dimensions or len(output.shape) not in (2, 3):
             raise GateRefused(
                 f"{derived.file} gives {output.name} of shape {output.shape}, but {model.reference} has "
-                f"{self.space.dimensions} dimensions; set embed.derived to a file derived from this model"
+                f"{model.config.dimensions} dimensions; set embed.derived to a file derived from this model"
             )
 
     def embed(self, texts: Sequence[str], role: Role) -> Vectors:
@@ -55,6 +55,7 @@ class OnnxEmbedder:
         fed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         found: Vectors = self._session.run([self._output], {name: fed[name] for name in self._inputs})[0]
         vectors = found if self._pooled else _pool(found, mask, self.space.pooling)
+        vectors = kept_dimensions(vectors, self.space.dimensions, normalized=False)
         if self.space.normalized:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors.astype(np.float32, copy=False)
@@ -64,6 +65,9 @@ def _pool(hidden: Vectors, mask: Tokens, pooling: str) -> Vectors:
     """float32[n, dimensions] from token embeddings float32[n, tokens, dimensions]."""
     if pooling == "cls":
         return hidden[:, 0]
+    if pooling == "lasttoken":
+        last: Vectors = hidden[np.arange(len(hidden)), mask.sum(axis=1) - 1]
+        return last
     weights = mask[:, :, None].astype(np.float32)
     summed: Vectors = (hidden * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-9)
     return summed

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.embed.batches import Tokens, embed_in_batches, padded
+from pipelines.embed.batches import Tokens, embed_in_batches, kept_dimensions, padded
 from pipelines.embed.embedder import Role, Vectors
 from pipelines.embed.hardware import cpu_kind, versions
 from pipelines.embed.models import Model
@@ -69,7 +69,7 @@ class TorchEmbedder:
             features = {"input_ids": torch.from_numpy(ids).to(self._device),
                         "attention_mask": torch.from_numpy(mask).to(self._device)}  # fmt: skip
             found: Vectors = self._model(features)["sentence_embedding"].float().cpu().numpy()
-        return found
+        return kept_dimensions(found, self.space.dimensions, normalized=self.space.normalized)
 
     def _must_tokenise_alike(self, model: Model) -> None:
         """transformers may build its tokenizer from other files than tokenizer.json, or in another way."""
