@@ -3,19 +3,31 @@ once. Knows no errors: those end in jobs/main.py."""
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
-from pipelines.errors import SettingsError
-
-if TYPE_CHECKING:
-    from jobs.session import Session
+from jobs.model_commands import model_app
+from jobs.options import (
+    AsJson,
+    Conf,
+    EngineName,
+    Exact,
+    Force,
+    GenerationName,
+    Index,
+    Mode,
+    Of,
+    Replan,
+    RunId,
+    Sets,
+    Yes,
+    confirm,
+    given_words,
+    open_session,
+    print_result,
+)
 
 app = typer.Typer(
     name="backhaul",
@@ -32,63 +44,7 @@ Exit codes: 0 done; 1 failed, resumable; 2 wrong usage or settings; 3 a gate or 
 resumable.""",
 )
 
-Conf = Annotated[
-    Path, typer.Argument(help="run description, such as conf/demo.yaml", metavar="CONF", show_default=False)
-]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set engine.workers=4; repeatable")]
-Index = Annotated[int | None, typer.Option("--index", help="engine batch_array outside AWS Batch: which child, from 0")]
-Of = Annotated[int | None, typer.Option("--of", help="engine batch_array outside AWS Batch: how many children")]
-EngineName = Annotated[str | None, typer.Option("--engine", help="same as --set engine.name=NAME")]
-AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object, and nothing else, on standard output")]
-RunId = Annotated[str | None, typer.Option("--run", help="a run id or its beginning, instead of the newest run")]
-GenerationName = Annotated[str | None, typer.Option("--generation", help="a generation's name, instead of the run's")]
-Yes = Annotated[bool, typer.Option("--yes", help="do not ask")]
-Force = Annotated[bool, typer.Option("--force", help="release although the live run was planned later")]
-Replan = Annotated[bool, typer.Option("--replan", help="list the source anew instead of resuming an open plan")]
-Mode = Annotated[Literal["lexical", "vector", "hybrid"], typer.Option(help="how to search")]
-Exact = Annotated[bool, typer.Option("--exact", help="score every row instead of approximate search")]
-
-
-def _session(conf: Path, sets: list[str] | None, engine: str | None, as_json: bool, *,
-             index: int | None = None, of: int | None = None) -> Session:  # fmt: skip
-    from jobs.no_pandas import spare_pandas
-    from jobs.session import Session
-    from jobs.settings import load_settings
-
-    spare_pandas()
-    given = {"engine.name": engine, "engine.batch_array.index": index, "engine.batch_array.of": of}
-    overrides = [*(sets or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
-    return Session(load_settings(conf, overrides), quiet=as_json and not sys.stderr.isatty())
-
-
-def _print(verb: str, result: dict[str, Any], conf: Path, as_json: bool, given: Sequence[str] = ()) -> None:
-    """``given`` are options that the next command needs as well."""
-    from jobs.render import TEXTS
-
-    words = shlex.join([str(conf), *given])
-    print(json.dumps(_typed(result, words)) if as_json else TEXTS[verb](result).replace(" CONF", f" {words}"))
-
-
-def _typed(value: Any, words: str) -> Any:  # Any: JSON
-    """With CONF spelled out in every command, so that it can be typed."""
-    if isinstance(value, list):
-        return [_typed(one, words) for one in value]
-    if isinstance(value, dict):
-        return {key: one.replace(" CONF", f" {words}") if key in ("next", "message") and one else _typed(one, words)
-                for key, one in value.items()}  # fmt: skip
-    return value
-
-
-def _given(sets: list[str] | None, run_id: str | None) -> list[str]:
-    return [*(word for text in sets or [] for word in ("--set", text)), *(["--run", run_id] if run_id else [])]
-
-
-def _confirm(question: str, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise SettingsError(f"{question} Nobody is there to answer: add --yes")
-    typer.confirm(question, abort=True, err=True)
+app.add_typer(model_app)
 
 
 @app.command("plan")
@@ -101,8 +57,8 @@ def plan(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJs
     """
     from jobs.verbs.plan import describe_plan, plan_corpus
 
-    session = _session(conf, sets, engine, as_json)
-    _print("plan", describe_plan(session, plan_corpus(session)), conf, as_json)
+    session = open_session(conf, sets, engine, as_json)
+    print_result("plan", describe_plan(session, plan_corpus(session)), conf, as_json)
 
 
 @app.command("run")
@@ -114,7 +70,9 @@ def run(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJso
     """
     from jobs.verbs.run import run_corpus
 
-    _print("run", run_corpus(_session(conf, sets, engine, as_json), replan=replan, force=force), conf, as_json)
+    print_result(
+        "run", run_corpus(open_session(conf, sets, engine, as_json), replan=replan, force=force), conf, as_json
+    )
 
 
 @app.command("embed")
@@ -126,8 +84,8 @@ def embed(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJ
     """
     from jobs.verbs.embed import embed_corpus
 
-    session = _session(conf, sets, engine, as_json, index=index, of=of)
-    _print("embed", embed_corpus(session, replan=replan), conf, as_json)
+    session = open_session(conf, sets, engine, as_json, index=index, of=of)
+    print_result("embed", embed_corpus(session, replan=replan), conf, as_json)
 
 
 @app.command("load")
@@ -139,8 +97,8 @@ def load(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJs
     """
     from jobs.verbs.load import load_corpus
 
-    session = _session(conf, sets, engine, as_json, index=index, of=of)
-    _print("load", load_corpus(session, run_id), conf, as_json)
+    session = open_session(conf, sets, engine, as_json, index=index, of=of)
+    print_result("load", load_corpus(session, run_id), conf, as_json)
 
 
 @app.command("verify")
@@ -157,12 +115,12 @@ def verify(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: As
     from jobs.verbs.verify import must_pass, verify_run
     from pipelines.load import must_read_manifest
 
-    session = _session(conf, sets, engine, as_json)
+    session = open_session(conf, sets, engine, as_json)
     found = find_generation(session, run_id=run_id, name=generation)
     plan = session.plan(found.meta.run_id)
     verification = verify_run(session, plan, must_read_manifest(session.store, plan.run_id), found)
     if verification.passed or not as_json:  # the one JSON object of a refusal is its error
-        _print("verify", asdict(verification), conf, as_json)
+        print_result("verify", asdict(verification), conf, as_json)
     must_pass(verification)
 
 
@@ -179,12 +137,12 @@ def repair(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: As
     from jobs.verbs.repair import repair_generation
     from pipelines.load import must_read_manifest
 
-    session = _session(conf, sets, engine, as_json)
+    session = open_session(conf, sets, engine, as_json)
     found = find_generation(session, run_id=run_id, name=generation)
     plan = session.plan(found.meta.run_id)
-    _confirm(f"Mend {found.name}: remove what does not belong, load what is missing or altered?", yes)
+    confirm(f"Mend {found.name}: remove what does not belong, load what is missing or altered?", yes)
     result = repair_generation(session, plan, must_read_manifest(session.store, plan.run_id), found)
-    _print("repair", result, conf, as_json, _given(sets, None))
+    print_result("repair", result, conf, as_json, given_words(sets, None))
 
 
 @app.command("release")
@@ -196,10 +154,10 @@ def release(conf: Conf, sets: Sets = None, as_json: AsJson = False, run_id: RunI
     """
     from jobs.verbs.release import find_generation, release_generation
 
-    session = _session(conf, sets, None, as_json)
+    session = open_session(conf, sets, None, as_json)
     found = find_generation(session, run_id=run_id, name=generation)
-    _confirm(f"Make {found.name} live?", yes)
-    _print("release", release_generation(session, found, force=force), conf, as_json)
+    confirm(f"Make {found.name} live?", yes)
+    print_result("release", release_generation(session, found, force=force), conf, as_json)
 
 
 @app.command("rollback")
@@ -212,9 +170,9 @@ def rollback(
     """
     from jobs.verbs.release import rollback_corpus
 
-    session = _session(conf, sets, None, as_json)
-    _confirm(f"Move the alias {session.settings.corpus} back?", yes)
-    _print("rollback", rollback_corpus(session, to), conf, as_json)
+    session = open_session(conf, sets, None, as_json)
+    confirm(f"Move the alias {session.settings.corpus} back?", yes)
+    print_result("rollback", rollback_corpus(session, to), conf, as_json)
 
 
 @app.command("status")
@@ -225,8 +183,8 @@ def status(conf: Conf, sets: Sets = None, as_json: AsJson = False, run_id: RunId
     """
     from jobs.verbs.status import run_status
 
-    session = _session(conf, sets, None, as_json)
-    _print("status", run_status(session, session.plan(run_id)), conf, as_json, _given(sets, run_id))
+    session = open_session(conf, sets, None, as_json)
+    print_result("status", run_status(session, session.plan(run_id)), conf, as_json, given_words(sets, run_id))
 
 
 @app.command("failures")
@@ -237,8 +195,8 @@ def failures(conf: Conf, sets: Sets = None, as_json: AsJson = False, run_id: Run
     """
     from jobs.verbs.failures import run_failures
 
-    session = _session(conf, sets, None, as_json)
-    _print("failures", run_failures(session, session.plan(run_id)), conf, as_json, _given(sets, run_id))
+    session = open_session(conf, sets, None, as_json)
+    print_result("failures", run_failures(session, session.plan(run_id)), conf, as_json, given_words(sets, run_id))
 
 
 @app.command("retry")
@@ -256,9 +214,9 @@ def retry(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJ
     """
     from jobs.verbs.retry import retry_run
 
-    session = _session(conf, sets, engine, as_json)
+    session = open_session(conf, sets, engine, as_json)
     result = retry_run(session, session.plan(run_id), cause=cause, partition=partition, clear_only=clear_only)
-    _print("retry", result, conf, as_json, _given(sets, None))
+    print_result("retry", result, conf, as_json, given_words(sets, None))
 
 
 @app.command(name="list")
@@ -269,7 +227,7 @@ def list_(conf: Conf, sets: Sets = None, as_json: AsJson = False) -> None:
     """
     from jobs.verbs.generations import list_generations
 
-    _print("list", list_generations(_session(conf, sets, None, as_json)), conf, as_json)
+    print_result("list", list_generations(open_session(conf, sets, None, as_json)), conf, as_json)
 
 
 @app.command("drop")
@@ -281,9 +239,9 @@ def drop(conf: Conf, generation: Annotated[str, typer.Option("--generation", hel
     """
     from jobs.verbs.generations import drop_generation
 
-    session = _session(conf, sets, None, as_json)
-    _confirm(f"Drop {generation}?", yes)
-    _print("drop", drop_generation(session, generation), conf, as_json)
+    session = open_session(conf, sets, None, as_json)
+    confirm(f"Drop {generation}?", yes)
+    print_result("drop", drop_generation(session, generation), conf, as_json)
 
 
 @app.command("gc")
@@ -299,15 +257,15 @@ def gc(conf: Conf, only_list: Annotated[bool, typer.Option("--list", help="delet
     from jobs.render import gc_question
     from jobs.verbs.garbage import collect_garbage, describe, survey
 
-    session = _session(conf, sets, None, as_json)
+    session = open_session(conf, sets, None, as_json)
     found = survey(session)
     result = describe(session, found)
     if not (only_list or found.is_empty):
         if not as_json:
-            _print("gc", result, conf, as_json)
-        _confirm(gc_question(result), yes)
+            print_result("gc", result, conf, as_json)
+        confirm(gc_question(result), yes)
         result = collect_garbage(session, found)
-    _print("gc", result, conf, as_json)
+    print_result("gc", result, conf, as_json)
 
 
 @app.command("query")
@@ -320,7 +278,9 @@ def query(conf: Conf, text: Annotated[str, typer.Argument(help="what to search f
     """
     from jobs.verbs.query import query_live
 
-    _print("query", query_live(_session(conf, sets, None, as_json), text, mode=mode, k=k, exact=exact), conf, as_json)
+    print_result(
+        "query", query_live(open_session(conf, sets, None, as_json), text, mode=mode, k=k, exact=exact), conf, as_json
+    )
 
 
 @app.command("evaluate")
@@ -333,8 +293,8 @@ def evaluate(conf: Conf, queries: Annotated[Path, typer.Option(help="BEIR querie
     """
     from jobs.verbs.query import evaluate_live
 
-    session = _session(conf, sets, None, as_json)
-    _print("evaluate", evaluate_live(session, queries, qrels, mode=mode, exact=exact), conf, as_json)
+    session = open_session(conf, sets, None, as_json)
+    print_result("evaluate", evaluate_live(session, queries, qrels, mode=mode, exact=exact), conf, as_json)
 
 
 @app.command("doctor")
@@ -345,7 +305,7 @@ def doctor(conf: Conf, sets: Sets = None, as_json: AsJson = False) -> None:
     """
     from jobs.verbs.doctor import examine
 
-    result = examine(_session(conf, sets, None, as_json))
-    _print("doctor", result, conf, as_json)
+    result = examine(open_session(conf, sets, None, as_json))
+    print_result("doctor", result, conf, as_json)
     if not result["ok"]:
         raise typer.Exit(1)

@@ -48,7 +48,11 @@ def run_command(arguments: Sequence[str]) -> int:
     except typer.Abort:
         return _fail("nothing was changed", "Abort", SettingsError.exit_code, conf, as_json)
     except typer.TyperException as error:
-        verb = f" {arguments[0]}" if arguments[0] in {command.name for command in app.registered_commands} else ""
+        known = {
+            *(one.name for one in app.registered_commands),
+            *(one.typer_instance.info.name for one in app.registered_groups if one.typer_instance),
+        }
+        verb = f" {arguments[0]}" if arguments[0] in known else ""
         return _fail(
             f"{error.format_message()}\n`backhaul{verb} --help` shows how",
             "Usage",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from jobs import render_model
+
 Result = dict[str, Any]
 _HOLDERS = 8
 _MARKS = 4
@@ -215,6 +217,8 @@ TEXTS: dict[str, Callable[[Result], str]] = {
     "repair": repair, "release": release, "rollback": release,
     "run": run, "status": status, "failures": failures, "retry": retry, "list": generations, "drop": drop, "gc": gc,
     "query": query, "evaluate": evaluate, "doctor": doctor,
+    "model pin": render_model.pin, "model export": render_model.made, "model quantize": render_model.made,
+    "model compare": render_model.compare,
 }  # fmt: skip
 
 

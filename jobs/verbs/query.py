@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
-
-import orjson
 
 from jobs.session import Session
 from pipelines.embed.backends import open_embedder
 from pipelines.embed.embedder import Embedder
 from pipelines.errors import SettingsError
+from pipelines.labelled import read_qrels, read_queries, score_run
 from pipelines.search import best_per_document, search, search_many
 
 Mode = Literal["lexical", "vector", "hybrid"]
@@ -35,9 +33,6 @@ def query_live(session: Session, text: str, *, mode: Mode, k: int, exact: bool) 
 
 def evaluate_live(session: Session, queries: Path, qrels: Path, *, mode: Mode, exact: bool) -> dict[str, Any]:
     """nDCG@10, recall@100 and MRR@10 by document, as fractions, from ir_measures (BEIR layout)."""
-    import ir_measures
-    from ir_measures import RR, R, nDCG
-
     texts, judged = read_queries(queries), read_qrels(qrels)
     asked = {query_id: texts[query_id] for query_id in judged if query_id in texts}
     if not asked:
@@ -55,41 +50,13 @@ def evaluate_live(session: Session, queries: Path, qrels: Path, *, mode: Mode, e
             best = best_per_document(hits)[:_DEPTH]
             # Ranks, not scores: equal scores must not be broken by the evaluator in another way.
             run[query_id] = {hit.document_id: float(_DEPTH - rank) for rank, hit in enumerate(best)}
-    found = ir_measures.calc_aggregate([nDCG @ 10, R @ 100, RR @ 10], judged, run)
     return {
         "generation": live.name,
         "mode": mode,
         "exact": exact,
         "queries": len(asked),
-        "ndcg@10": round(found[nDCG @ 10], 6),
-        "recall@100": round(found[R @ 100], 6),
-        "mrr@10": round(found[RR @ 10], 6),
+        **score_run(judged, run),
     }
-
-
-def read_queries(path: Path) -> dict[str, str]:
-    """BEIR queries.jsonl: one object a line with ``_id`` and ``text``."""
-    try:
-        lines = path.read_bytes().splitlines()
-        return {str(row["_id"]): row["text"] for row in map(orjson.loads, filter(None, lines))}
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from error
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise SettingsError(f"{path} is not BEIR queries.jsonl (lines with _id and text): {error}") from error
-
-
-def read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    """BEIR qrels.tsv: query-id, corpus-id and score between tabs, with a header."""
-    judged: dict[str, dict[str, int]] = defaultdict(dict)
-    try:
-        for line in path.read_text().splitlines()[1:]:
-            query_id, document_id, score = line.split("\t")
-            judged[query_id][document_id] = int(score)
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise SettingsError(f"{path} is not BEIR qrels.tsv (query-id, corpus-id, score): {error}") from error
-    return dict(judged)
 
 
 def _embedder(session: Session, mode: Mode) -> Embedder | None:

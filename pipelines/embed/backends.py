@@ -97,7 +97,8 @@ _BACKENDS: dict[str, Callable[[EmbedSettings, StorageSettings | None], Embedder]
 
 
 def _model(settings: EmbedSettings, storage: StorageSettings | None) -> Model:
-    return resolve_model(settings.model, digest=settings.digest, storage=storage)
+    return resolve_model(settings.model, digest=settings.digest, storage=storage,
+                         dimensions=settings.dimensions)  # fmt: skip
 
 
 def _computing_file(settings: EmbedSettings) -> str:

@@ -139,3 +139,12 @@ def embed_in_batches(rows: Sequence[TokenIds], budget: Budget, dimensions: int, 
 def _batches_of(rows: Sequence[TokenIds], chosen: Sequence[int], batch_tokens: int) -> list[list[int]]:
     batches = token_batches([len(rows[i]) for i in chosen], batch_tokens)
     return [[chosen[at] for at in batch] for batch in batches]
+
+
+def kept_dimensions(vectors: Vectors, dimensions: int, *, normalized: bool) -> Vectors:
+    """float32[n, dimensions]: the leading components, of length 1 again where the Space is ``normalized`` (Matryoshka:
+    Kusupati et al., NeurIPS 2022). As they are where there are no more of them."""
+    if vectors.shape[1] == dimensions:
+        return vectors
+    kept = vectors[:, :dimensions]
+    return kept / np.maximum(np.linalg.norm(kept, axis=1, keepdims=True), 1e-12) if normalized else kept

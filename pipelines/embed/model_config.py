@@ -11,20 +11,27 @@ import orjson
 
 from pipelines.errors import SettingsError
 
-_ARCHITECTURES = ("albert", "bert", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
-_POOLING = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}
+_ARCHITECTURES = ("albert", "bert", "distilbert", "electra", "llama", "mistral", "modernbert", "mpnet", "qwen2", "qwen3",
+                  "roberta", "xlm-roberta")  # fmt: skip
+_POOLING = {
+    "mean": "pooling_mode_mean_tokens",
+    "cls": "pooling_mode_cls_token",
+    "lasttoken": "pooling_mode_lasttoken",
+}
 _OLD_POOLING_KEYS = "pooling_mode_"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """``transformer`` is the folder with weights and tokenizer; ``pooling`` is mean or cls; ``max_tokens`` counts
-    special tokens."""
+    """``transformer`` is the folder with weights and tokenizer; ``pooling`` is mean, cls or lasttoken; ``max_tokens``
+    counts special tokens. ``dimensions`` is what the modules give, of which the model's authors may have set
+    ``truncate_dimensions`` to be kept (Matryoshka; ``truncate_dim`` in sentence-transformers)."""
 
     transformer: Path
     pooling: str
     normalized: bool
     dimensions: int
+    truncate_dimensions: int | None
     max_tokens: int
     pad_id: int
     query_prompt: str
@@ -47,7 +54,9 @@ def read_model_config(folder: Path, reference: str) -> ModelConfig:
                        ", ".join(_ARCHITECTURES), reference)  # fmt: skip
     pooling_file = folder / modules[1]["path"] / "config.json"
     pooling, dimensions = _pooling(pooling_file, reference)
-    query_prompt, document_prompt = _prompts(folder, reference)
+    own_file = folder / "config_sentence_transformers.json"
+    own = _read(own_file, reference) if own_file.exists() else {}
+    query_prompt, document_prompt = _prompts(own)
     if _read(pooling_file, reference).get("include_prompt") is False and (query_prompt or document_prompt):
         raise _strange(pooling_file, "include_prompt false", "include_prompt true", reference)
     return ModelConfig(
@@ -55,6 +64,7 @@ def read_model_config(folder: Path, reference: str) -> ModelConfig:
         pooling=pooling,
         normalized="Normalize" in types,
         dimensions=dimensions,
+        truncate_dimensions=own.get("truncate_dim"),
         max_tokens=_max_tokens(transformer, config, reference),
         pad_id=int(config.get("pad_token_id") or 0),
         query_prompt=query_prompt,
@@ -72,14 +82,12 @@ def _pooling(file: Path, reference: str) -> tuple[str, int]:
     known = [mode for mode, old in _POOLING.items() if modes in ([mode], [old])]
     dimensions = config.get("embedding_dimension") or config.get("word_embedding_dimension")
     if not known or not isinstance(dimensions, int):
-        raise _strange(file, f"pooling {modes}, dimensions {dimensions}", "mean or cls", reference)
+        raise _strange(file, f"pooling {modes}, dimensions {dimensions}", ", ".join(_POOLING), reference)
     return known[0], dimensions
 
 
-def _prompts(folder: Path, reference: str) -> tuple[str, str]:
+def _prompts(config: dict[str, Any]) -> tuple[str, str]:
     """Query and document prompt, by the names that sentence-transformers' encode_query and encode_document use."""
-    file = folder / "config_sentence_transformers.json"
-    config = _read(file, reference) if file.exists() else {}
     prompts = config.get("prompts") or {}
     default = prompts.get(config.get("default_prompt_name"), "")
     document = next((prompts[name] for name in ("document", "passage", "corpus") if name in prompts), default)

@@ -41,15 +41,18 @@ class Derived:
     card: DerivedCard | None
 
 
-def resolve_model(reference: str, *, digest: str | None, storage: StorageSettings | None) -> Model:
+def resolve_model(reference: str, *, digest: str | None, storage: StorageSettings | None,
+                  dimensions: int | None = None) -> Model:  # fmt: skip
     """Find the model, check its digests and read its Space.
 
     Args:
-        digest: SHA-256 of the weights, 64 hex digits; None takes the one of the card that Backhaul ships, if any.
+        digest: SHA-256 of the weights, 64 hex digits; None takes the one of the model's card, if there is one.
+        dimensions: leading components to keep of each vector (Matryoshka); None keeps what the model's own files say.
 
     Raises:
         SettingsError: nothing is there, or it is not a model that this version understands.
-        GateRefused: weights or tokenizer are others than the settings or the card name.
+        GateRefused: weights or other files are not those that the settings or the card name, or a pinned model has no
+            card.
     """
     folder = locate(reference, storage, "embed.model")
     if not folder.is_dir():
@@ -62,12 +65,15 @@ def resolve_model(reference: str, *, digest: str | None, storage: StorageSetting
     weights = config.transformer / "model.safetensors"
     weights_digest = file_digest(weights if weights.exists() or onnx is None else onnx, reference)
     tokenizer_digest = file_digest(tokenizer, reference)
-    card = model_card(reference)
+    card = model_card(reference, folder)
     if expected := digest or (card.weights if card else None):
         _must_be(expected, weights_digest, f"model {reference}: weights",
                  "restore the model, or set embed.digest to the new weights and plan again")  # fmt: skip
     if card and weights_digest == card.weights:
         _must_be(card.tokenizer, tokenizer_digest, f"model {reference}: tokenizer.json", "install the package again")
+    for name, expected in (card.files if card else {}).items():
+        _must_be(expected, file_digest(folder / name, reference), f"model {reference}: {name}",
+                 "it is not the file that was pinned; pin the model again: `backhaul model pin CONF`")  # fmt: skip
     space = Space(
         weights=weights_digest,
         tokenizer=tokenizer_digest,
@@ -76,7 +82,7 @@ def resolve_model(reference: str, *, digest: str | None, storage: StorageSetting
         document_prompt=config.document_prompt,
         normalized=config.normalized,
         max_tokens=config.max_tokens,
-        dimensions=config.dimensions,
+        dimensions=_kept_dimensions(dimensions or config.truncate_dimensions, config.dimensions, reference),
     )
     return Model(reference, folder, tokenizer, onnx, config, space)
 
@@ -104,7 +110,30 @@ def resolve_derived(reference: str | None, model: Model, storage: StorageSetting
              "install the file its card names, or measure this one and make its card anew")  # fmt: skip
     _must_be(card.original, model.space.weights, f"derived file {reference}: weights of its original,",
              f"its card was made for another model than {model.reference}; set embed.model to the original")  # fmt: skip
+    _must_compute_the_same(card, model, reference)
     return Derived(file, digest, card.precision, card)
+
+
+def _must_compute_the_same(card: DerivedCard, model: Model, reference: str) -> None:
+    """Weights alone do not make a Space: pooling and normalisation may be in the file's graph."""
+    config = model.config
+    found = {"pooling": config.pooling, "normalized": config.normalized, "dimensions": config.dimensions}
+    differ = [f"{name}: {noted!r} in the file, {found[name]!r} in {model.reference}" for name in found
+              if (noted := getattr(card, name)) not in (None, found[name])]  # fmt: skip
+    if differ:
+        raise GateRefused(
+            f"derived file {reference} computes in another Space than its original now says:\n  "
+            + "\n  ".join(differ)
+            + "\nMake it anew: `backhaul model export CONF`"
+        )
+
+
+def _kept_dimensions(wanted: int | None, width: int, reference: str) -> int:
+    if wanted is not None and wanted > width:
+        raise SettingsError(
+            f"embed.dimensions is {wanted}, and {reference} has {width}; set it to at most {width}, or leave it out"
+        )
+    return wanted or width
 
 
 def file_digest(file: Path, reference: str) -> str:

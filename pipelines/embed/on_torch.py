@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.embed.batches import padded
+from pipelines.embed.batches import kept_dimensions, padded
 from pipelines.embed.embedder import TokenIds, Vectors
 from pipelines.embed.hardware import cpu_kind, versions
 from pipelines.embed.models import Model
@@ -66,6 +66,7 @@ class TorchRuntime:
             raise SettingsError(
                 "embed.precision fp16 needs a GPU, and torch finds none here; set embed.precision: bf16"
             )
+        self._space = model.space
         self._pad_id = model.config.pad_id
         self._type = _TYPES[requested.precision]
         self._model = _open_model(model, self._device, self._type)
@@ -103,7 +104,7 @@ class TorchRuntime:
             features = module(features)
         vectors = features["sentence_embedding"]
         if self._device.type == "cpu":
-            found: Vectors = vectors.numpy()
+            found = self._kept(vectors.numpy())
             return lambda: found
         returned = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
         returned.copy_(vectors, non_blocking=True)
@@ -112,9 +113,12 @@ class TorchRuntime:
 
         def wait() -> Vectors:
             done.synchronize()
-            return returned.numpy()  # type: ignore[no-any-return]
+            return self._kept(returned.numpy())
 
         return wait
+
+    def _kept(self, vectors: Vectors) -> Vectors:
+        return kept_dimensions(vectors, self._space.dimensions, normalized=self._space.normalized)
 
     def _sent(self, tensor: torch.Tensor) -> torch.Tensor:
         """On the device; a GPU goes on computing while it is copied."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import tempfile
 from pathlib import Path
 from urllib.parse import unquote
 
-from pipelines.digest import digest_of
-from pipelines.errors import SettingsError, StoreError
+from pydantic import ValidationError
+
+from pipelines.digest import digest_bytes, digest_of
+from pipelines.embed.cards import MODEL_CARD, ModelCard, is_pinned, not_whole
+from pipelines.embed.host_cache import fetch_once
+from pipelines.errors import GateRefused, NotFound, SettingsError
 from pipelines.storage import StorageSettings
 from pipelines.store import Object, ObjectStore, open_store
 
@@ -40,8 +42,8 @@ def locate(reference: str, storage: StorageSettings | None, key: str) -> Path:
         return _fetch(reference, storage, key)
     if scheme == "hub":
         raise SettingsError(
-            f"{key}: {reference} is on a hub, and workers never call one. Download it once where there is a network, "
-            f"copy it into the store, and set {key} to that s3:// or file:// folder (and embed.digest to its weights)"
+            f"{key}: {reference} is on a hub, and workers never call one. Copy it into the store once, where there is a "
+            "network: `backhaul model pin CONF`; it prints the settings to use"
         )
     raise SettingsError(
         f"{key}: {reference!r} is no model reference; write package:<module>, file:///folder, s3://bucket/folder "
@@ -65,38 +67,36 @@ def _in_package(module: str, key: str) -> Path:
 
 
 def _fetch(uri: str, storage: StorageSettings | None, key: str) -> Path:
-    """The model's files in this user's cache. Their folder is named by the digest of keys, sizes and ETags, so a
-    model that was replaced in S3 is downloaded anew."""
-    folder, _, name = uri.rpartition("/") if uri.endswith(".onnx") else (uri.rstrip("/"), "", "")
-    store = open_store(folder, storage)
-    objects = sorted((o for o in store.list(name) if o.key.endswith(_MODEL_FILES)), key=lambda o: o.key)
-    if not objects:
+    """The model's files in this host's cache. A pinned model's card names them. The folder of anything else is named by
+    the digest of keys, sizes and ETags, so a model that was replaced in S3 is downloaded anew."""
+    if uri.endswith(".onnx"):
+        folder, _, name = uri.rpartition("/")
+        store = open_store(folder, storage)
+        beside = (name, f"{name.removesuffix('.onnx')}.json")
+        objects = [found for found in store.list(name.removesuffix("onnx")) if found.key in beside]
+    else:
+        name, store = "", open_store(uri.rstrip("/"), storage)
+        try:
+            return _fetch_pinned(store)
+        except NotFound:
+            if is_pinned(uri):
+                raise not_whole(uri) from None
+        objects = [found for found in store.list() if found.key.endswith(_MODEL_FILES)]
+    if not any(found.key.endswith(name) for found in objects):
         raise SettingsError(f"{key}: no model files under {uri}; check the address")
-    cached = _cache_folder() / digest_of([[o.key, o.size, o.etag] for o in objects])[:32]
-    if not cached.exists():
-        _download(store, objects, cached)
-    return cached / name
+    objects.sort(key=lambda found: found.key)
+    return fetch_once(store, objects, digest_of([[o.key, o.size, o.etag] for o in objects])[:32]) / name
 
 
-def _cache_folder() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "backhaul" / "models"
-
-
-def _download(store: ObjectStore, objects: list[Object], to: Path) -> None:
-    """All or nothing: the folder appears by one rename, and whoever comes second throws theirs away."""
+def _fetch_pinned(store: ObjectStore) -> Path:
+    """Raises NotFound where no card names the files of a pinned model."""
+    data = store.get(MODEL_CARD)
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=to.parent, prefix=".download-") as temporary:
-            for found in objects:
-                path = Path(temporary, "model", *(part for part in found.key.split("/") if part not in ("", ".", "..")))
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as file:
-                    for block in store.stream(found.key, if_match=found.etag or None):
-                        file.write(block)
-            os.rename(Path(temporary, "model"), to)
-    except OSError as error:
-        if not to.exists():
-            raise StoreError(
-                f"{store.uri} could not be copied to {to} ({error}); make room there, or set XDG_CACHE_HOME"
-            ) from error
+        files = ModelCard.model_validate_json(data).files
+    except ValidationError as error:
+        raise GateRefused(f"{store.uri}/{MODEL_CARD} is no card of a model ({error}); pin the model again") from error
+    if not files:
+        raise NotFound(f"{store.uri}/{MODEL_CARD} names no files")
+    digests = {**files, MODEL_CARD: digest_bytes(data)}
+    objects = [Object(name, 0, "", 0, None) for name in sorted(digests)]  # the digest is the condition, not an ETag
+    return fetch_once(store, objects, digest_of(digests)[:32], digests=digests)

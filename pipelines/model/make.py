@@ -1,0 +1,151 @@
+"""Make a derived file, measure it, and put it into the store with its card if it agrees with its original. Knows no
+commands."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pipelines.digest import canonical_json
+from pipelines.embed.backends import open_embedder
+from pipelines.embed.cards import DerivedCard, model_card
+from pipelines.embed.embedder import TokenIds
+from pipelines.embed.models import Model, file_digest
+from pipelines.embed.settings import EmbedSettings
+from pipelines.embed.tokens import ModelTokenizer
+from pipelines.labelled import Labelled
+from pipelines.model.agreement import Agreement, compare_labelled, compare_texts
+from pipelines.model.extras import need
+from pipelines.model.originals import fp32_file, model_of, open_fp32
+from pipelines.model.quantize import Method, quantize_dynamic, quantize_static
+from pipelines.model.shelf import Shelved, shelve_derived
+from pipelines.storage import StorageSettings
+from pipelines.store import Store
+
+_EXPORT_COSINE_P1 = 0.9999  # fp32 in another order of sums moves a vector by about 1e-7
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where models are read and written, and what with."""
+
+    store: Store
+    embed: EmbedSettings
+    storage: StorageSettings | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """What a derived file must reach; ``max_ndcg_loss`` is relative, 0.01 for one percent."""
+
+    min_cosine_p1: float = 0.99
+    max_ndcg_loss: float = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    shelved: Shelved
+    card: DerivedCard
+    agreement: Agreement
+
+
+def export_model(place: Place, texts: Sequence[str]) -> Made:
+    """The model's fp32 ONNX file, compared with ``encode()`` on ``texts``.
+
+    Raises:
+        SettingsError: the extra ``torch`` is missing, or the model cannot be exported.
+        GateRefused: the file gives other vectors; nothing was kept.
+    """
+    need("torch", "the ONNX file of a model", "torch", "sentence_transformers", "onnx", "onnxscript")
+    from pipelines.model.export import export_onnx  # after the check: importing torch takes seconds
+
+    model = model_of(place.embed, place.storage)
+    with tempfile.TemporaryDirectory(prefix="backhaul-export-") as folder:
+        file = Path(folder, "model.onnx")
+        export_onnx(model, file)
+        gates = Gates(min_cosine_p1=_EXPORT_COSINE_P1)
+        return _keep(place, model, file, "fp32", texts, gates, None, {"method": "export"})
+
+
+def quantize_model(place: Place, texts: Sequence[str], *, method: Method, gates: Gates,
+                   labelled: Labelled | None = None) -> Made:  # fmt: skip
+    """An int8 file of the model's fp32 ONNX file, which is exported first if neither the store nor the model has one.
+
+    Args:
+        texts: the sample, as they are embedded; ``static`` calibrates with them.
+        labelled: where given, agreement is measured on it, retrieval included; otherwise on ``texts``.
+
+    Raises:
+        SettingsError: an extra is missing.
+        GateRefused: it agrees less with the original than ``gates`` ask; nothing was kept.
+    """
+    need("openvino", f"{method} quantisation", *(("nncf", "openvino", "onnx") if method == "static" else ("onnx",)))
+    model = model_of(place.embed, place.storage)
+    fp32 = fp32_file(place.store, model, place.storage)
+    if fp32 is None:
+        export_model(place, texts)
+        fp32 = fp32_file(place.store, model, place.storage)
+    assert fp32 is not None
+    with tempfile.TemporaryDirectory(prefix="backhaul-quantize-") as folder:
+        file = Path(folder, "model.onnx")
+        rows = _ids(model, texts)
+        if method == "static":
+            quantize_static(fp32, rows, file)
+        else:
+            quantize_dynamic(fp32, file)
+        facts = {
+            "method": method,
+            "made_from": file_digest(fp32, model.reference),
+            "calibrated_on": len(rows) if method == "static" else 0,
+        }
+        return _keep(place, model, file, "int8", texts, gates, labelled, facts)
+
+
+def count_tokens(model: Model, texts: Sequence[str]) -> int:
+    """Tokens that the model sees of these documents."""
+    return sum(map(len, _ids(model, texts)))
+
+
+def _ids(model: Model, texts: Sequence[str]) -> list[TokenIds]:
+    tokenizer = ModelTokenizer(model.tokenizer, model.space.tokenizer)
+    return tokenizer.ids(texts, model.space.document_prompt, model.space.max_tokens)
+
+
+def _keep(place: Place, model: Model, file: Path, precision: Literal["fp32", "int8"], texts: Sequence[str], gates: Gates,
+          labelled: Labelled | None, facts: dict[str, Any]) -> Made:  # fmt: skip
+    """Measure through the embedder that will use the file; keep it if it passes."""
+    original = model_card(model.reference, model.folder)
+    card = DerivedCard(
+        format=1,
+        reference=f"models/{model.space.weights}/derived/{file_digest(file, model.reference)}/model.onnx",
+        sha256=file_digest(file, model.reference),
+        original=model.space.weights,
+        precision=precision,
+        licence=original.licence if original else "that of its original",
+        agreement={},
+        pooling=model.config.pooling,
+        normalized=model.config.normalized,
+        dimensions=model.config.dimensions,
+        **facts,
+    )
+    file.with_suffix(".json").write_bytes(canonical_json(card.model_dump(mode="json")))  # the embedder asks for one
+    onnx = place.embed.model_copy(update={"backend": "onnx", "derived": f"file://{file}", "precision": None})
+    fast, (plain, name) = open_embedder(onnx, place.storage), open_fp32(place.store, place.embed, place.storage)
+
+    def count(some: Sequence[str]) -> int:
+        return count_tokens(model, some)
+
+    agreement = compare_labelled(plain, fast, labelled, count) if labelled else compare_texts(plain, fast, texts, count)
+    agreement.must_reach(f"the {precision} file", min_cosine_p1=gates.min_cosine_p1, max_ndcg_loss=gates.max_ndcg_loss)
+    measured = agreement.to_json() | {
+        "compared_with": name,
+        "data": labelled.name if labelled else f"{len(texts):,} texts of the corpus",
+        "threads": onnx.threads, "batch_tokens": onnx.batch_tokens, "hardware": fast.maker.hardware,
+        "versions": dict(fast.maker.versions), "measured": datetime.now(UTC).date().isoformat(),
+    }  # fmt: skip
+    card = card.model_copy(update={"agreement": measured})
+    return Made(shelve_derived(place.store, file, card), card, agreement)
