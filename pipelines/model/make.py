@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from pipelines.digest import canonical_json
 from pipelines.embed.backends import open_embedder
 from pipelines.embed.cards import DerivedCard, model_card
@@ -92,7 +94,7 @@ def quantize_model(place: Place, texts: Sequence[str], *, method: Method, gates:
     assert fp32 is not None
     with tempfile.TemporaryDirectory(prefix="backhaul-quantize-") as folder:
         file = Path(folder, "model.onnx")
-        rows = _ids(model, texts)
+        rows = [row.astype(np.int64) for row in _ids(model, texts)]
         if method == "static":
             quantize_static(fp32, rows, file)
         else:
