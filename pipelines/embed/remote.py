@@ -1,0 +1,50 @@
+"""Open a remote embedder: which service speaks for which backend, and whether it runs the model that it is said to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipelines.embed.embedder import Role, Tokenizer
+from pipelines.embed.remote_agreement import compare_with_own
+from pipelines.embed.remote_embedder import RemoteEmbedder
+from pipelines.embed.remote_models import remote_space, remote_tokenizer
+from pipelines.embed.remote_settings import RemoteSettings
+from pipelines.embed.service import Jobs, Service
+from pipelines.embed.settings import EmbedSettings
+from pipelines.embed.spent import Account
+from pipelines.space import RequestedMaker, Space
+from pipelines.storage import StorageSettings
+
+
+def open_remote(settings: EmbedSettings, requested: RequestedMaker, storage: StorageSettings | None) -> RemoteEmbedder:
+    """Ask the service for one vector, and compare it with the model's own where that is cheap.
+
+    Raises:
+        EmbedderHalted: the service refuses or does not answer.
+        GateRefused: it gives other vectors than declared.
+    """
+    remote, space, account = settings.remote, remote_space(settings, storage), Account()
+    assert remote is not None
+    roles: tuple[Role, ...] = ("document", "query")
+    tokenizers: dict[Role, Tokenizer] = {role: remote_tokenizer(settings, storage, role) for role in roles}
+    service = _SERVICES[settings.backend](remote, space)
+    embedder = RemoteEmbedder(service, remote, space, requested, tokenizers, _jobs(settings, space, storage, account),
+                              account)  # fmt: skip
+    if remote.serves_model:
+        embedder.compared = compare_with_own(embedder, settings, storage)
+    return embedder
+
+
+def _http(settings: RemoteSettings, space: Space) -> Service:
+    from pipelines.embed.on_http import HttpService
+
+    return HttpService(settings, space.dimensions)
+
+
+def _jobs(settings: EmbedSettings, space: Space, storage: StorageSettings | None, account: Account) -> Jobs | None:
+    return None
+
+
+_SERVICES: dict[str, Callable[[RemoteSettings, Space], Service]] = {
+    "http": _http,
+}
