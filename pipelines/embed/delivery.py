@@ -13,17 +13,19 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from pipelines.backoff import Backoff
 from pipelines.embed.embedder import Role, Vectors
-from pipelines.embed.remote_failures import INCOMPLETE, Failure, Refused, advice_on, classify, is_rate_limit
+from pipelines.embed.remote_failures import Failure, Refused, advice_on, classify, is_rate_limit, is_silence
 from pipelines.embed.remote_gate import Passage, RemoteGate, Stopped
 from pipelines.embed.service import Answer, Service
 from pipelines.embed.spent import Account, Spent
-from pipelines.errors import EmbedderError, EmbedderHalted, GateRefused
+from pipelines.errors import EmbedderHalted, GateRefused
 from pipelines.verdict import Verdict
 
 _HOPELESS = 32  # so many texts refused and none taken are no fault of theirs
 _DOUBTS = 3  # tries of a request that meets errors of the service, before its texts are sent in halves
 _LONGEST_WAIT_S = 5.0
+PROBE = "A text like any other."
 _SAY_AFTER_S = 5.0
+_FIRST_ANSWER_S = 20.0  # for which a service that nobody has heard of yet may be away
 
 log = logging.getLogger(__name__)
 Batch = list[int]
@@ -33,7 +35,7 @@ class Delivery:
     """One delivery of many texts; ``inputs`` are (text, tokens). ``model`` is what an answer said has made it."""
 
     def __init__(self, service: Service, gate: RemoteGate, account: Account, inputs: Sequence[tuple[str, int]],
-                 role: Role, *, deadline_s: float, most_in_flight: int) -> None:  # fmt: skip
+                 role: Role, *, deadline_s: float, most_in_flight: int, is_first: bool = False) -> None:  # fmt: skip
         self.model: str | None = None
         self._service = service
         self._gate = gate
@@ -42,6 +44,7 @@ class Delivery:
         self._role = role
         self._deadline_s = deadline_s
         self._most_in_flight = most_in_flight
+        self._is_first = is_first
         self._stop = threading.Event()
         self._said = False
         self._taken = 0
@@ -52,7 +55,6 @@ class Delivery:
 
         Raises:
             EmbedderHalted: the service refuses everything, or nothing was answered before the deadline.
-            EmbedderError: one text was not answered before the deadline, while others were.
             GateRefused: vectors of another dimension.
         """
         batches = self._batches(numbers)
@@ -104,8 +106,10 @@ class Delivery:
                 backoff.reset()  # others were let through: it is a matter of turns
                 failing_since = None
             self._say(failure, backoff)
-            if not backoff.wait() and not self._stop.is_set():
-                raise self._given_up(failure, batch, since=failing_since or passage.sent_at)
+            away = self._is_first and is_silence(failure) and backoff.failing_s > _FIRST_ANSWER_S
+            if (away or not backoff.wait()) and not self._stop.is_set():
+                self._give_up(failure, batch, backoff)
+                waiting.remove(batch)
 
     def _send(self, batch: Batch, vectors: Vectors, passage: Passage) -> Failure | None:
         try:
@@ -164,13 +168,23 @@ class Delivery:
             log.warning("%s refuses or is silent (%s); %s. Trying on for up to %.0f s", self._service.name, failure,
                         advice_on(failure, self._service.key), self._deadline_s)  # fmt: skip
 
-    def _given_up(self, failure: Failure, batch: Batch, *, since: float) -> EmbedderError:
-        advice = f"{advice_on(failure, self._service.key)}. Then run the same command again"
-        if self._gate.answered_at <= since or failure.type == INCOMPLETE:
-            return self._halted(f"nothing of use was answered for {self._deadline_s:g} s (last: {failure}); {advice}")
-        text = self._inputs[batch[0]][0][:80]
-        return EmbedderError(f"{self._service.name} did not answer for {len(batch)} texts in {self._deadline_s:g} s, the "
-                             f"first begins {text!r}, while it answered others (last: {failure}); {advice}")  # fmt: skip
+    def _give_up(self, failure: Failure, batch: Batch, backoff: Backoff) -> None:
+        """At the deadline, one text that fails alone while a harmless one is taken is refused for good; where no
+        text is to blame, raises EmbedderHalted."""
+        lasted = f"for {backoff.failing_s:.3g} s"
+        if len(batch) == 1 and (failure.status or 0) >= 424 and not is_rate_limit(failure) and self._takes_another():
+            self._refused[batch[0]] = f"failed alone {lasted}, while another was taken ({failure})"
+            return
+        raise self._halted(f"answered nothing of use {lasted} (last: {failure}); "
+                           f"{advice_on(failure, self._service.key)}. Then run the same command again")  # fmt: skip
+
+    def _takes_another(self) -> bool:
+        try:
+            answer = self._service.send([PROBE], self._role)
+        except Refused:
+            return False
+        self._account.add(Spent(requests=1, texts=1, tokens=answer.tokens or 0, untold=int(answer.tokens is None)))
+        return True
 
     def _halted(self, message: str) -> EmbedderHalted:
         return EmbedderHalted(f"{self._service.name} {message}")

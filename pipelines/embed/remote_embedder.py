@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.embed.delivery import Delivery
+from pipelines.embed.delivery import PROBE, Delivery
 from pipelines.embed.embedder import Role, TextsRefused, Tokenizer, Vectors
 from pipelines.embed.remote_gate import RemoteGate
 from pipelines.embed.remote_pace import RemotePace
@@ -21,7 +21,6 @@ from pipelines.embed.spent import Account
 from pipelines.errors import GateRefused
 from pipelines.space import ObservedMaker, RequestedMaker, Space
 
-PROBE = "A text like any other."
 _NORM = 0.01  # by which a vector that is said to be normalised may be off: half precision and base64 stay far below
 
 
@@ -68,9 +67,9 @@ class RemoteEmbedder:
     def _prompt(self, role: Role) -> str:
         return self.space.query_prompt if role == "query" else self.space.document_prompt
 
-    def _deliver(self, inputs: Sequence[tuple[str, int]], role: Role) -> Delivery:
+    def _deliver(self, inputs: Sequence[tuple[str, int]], role: Role, *, is_first: bool = False) -> Delivery:
         return Delivery(self._service, self._gate, self.account, inputs, role, deadline_s=self._settings.deadline_s,
-                        most_in_flight=self._settings.max_in_flight)  # fmt: skip
+                        most_in_flight=self._settings.max_in_flight, is_first=is_first)  # fmt: skip
 
     def _probe(self) -> str | None:
         """What the service says its model is, after one text was embedded as the settings declare it.
@@ -79,7 +78,7 @@ class RemoteEmbedder:
             EmbedderHalted: it cannot be asked. GateRefused: it gives other vectors than declared.
         """
         vectors = np.zeros((1, self.space.dimensions), dtype=np.float32)
-        delivery = self._deliver(self._inputs([PROBE], "document"), "document")
+        delivery = self._deliver(self._inputs([PROBE], "document"), "document", is_first=True)
         if refused := delivery.into(vectors, [0]):
             raise GateRefused(f"{self._service.name} does not take a plain text ({refused[0]}); check embed.remote")
         length = float(np.linalg.norm(vectors[0]))

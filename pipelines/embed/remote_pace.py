@@ -18,11 +18,11 @@ from typing import Literal
 
 _FIRST_IN_FLIGHT = 2
 _WINDOW_S = 2.0  # over which the rate that was let through is measured
-_LEAST_WINDOW_S, _LEAST_ANSWERS = 0.3, 3
+_LEAST_WINDOW_S, _LEAST_ANSWERS = 0.3, 6
 _KEEPS = 0.97  # of the rate that was let through, after a refusal
 _GROWTH = 0.004  # of the rate, each second after that
 _REGROWTH_S = 25.0  # after which growth is fast: the limit was another one
-_HOPE = 0.7  # of our own rate, where too little was let through to measure
+_STEP = 0.85  # of the rate, at least, after one refusal
 _PROBE_S, _LONGEST_PROBE_S = 0.1, 4.0
 _LONGEST_WAIT_S = 120.0  # for which a service's word is taken
 
@@ -112,7 +112,7 @@ class RemotePace:
         """``size`` was taken; ``in_flight`` requests of ``in_flight_size`` together are still under way."""
         self._probe_s, self._probe_at = _PROBE_S, 0.0
         self._taken.append((sent_at, size))
-        while self._taken and self._taken[0][0] < now - 2 * _WINDOW_S:
+        while len(self._taken) > _LEAST_ANSWERS and self._taken[0][0] < now - 2 * _WINDOW_S:
             self._taken.popleft()
         if in_flight + 1 >= self.limit:
             step = 1.0 if self._limit < self._target else 1 / self._limit
@@ -129,10 +129,10 @@ class RemotePace:
         if sent_at < self._reduced_at:  # the others under way met the same limit
             return
         rate, passed = self.rate(now), self._let_through(now)
-        if passed is not None:
+        if rate < math.inf:  # what a few seconds show is rough: it moves the rate by a step at most
+            self._base = rate * _KEEPS if passed is None else min(rate * _KEEPS, max(rate * _STEP, passed * _KEEPS))
+        elif passed is not None:
             self._base = passed * _KEEPS
-        elif rate < math.inf:
-            self._base = rate * _HOPE
         self._refused_at = self._reduced_at = now
         if self._base is None:
             self._space_out(now)
@@ -152,13 +152,12 @@ class RemotePace:
         self._space_out(now)
 
     def _let_through(self, now: float) -> float | None:
-        """Tokens a second of what was sent in the last seconds, since the last refusal, and answered."""
-        begin = max(now - _WINDOW_S, self._refused_at)
-        sizes = [size for at, size in self._taken if at >= begin]
-        if now - begin < _LEAST_WINDOW_S or len(sizes) < _LEAST_ANSWERS:
+        """Tokens a second that were sent and answered in the last seconds, or as far back as a few answers go."""
+        if len(self._taken) < _LEAST_ANSWERS:
             return None
-        first = begin if self._refused_at == begin or self._taken[0][0] < begin else self._taken[0][0]
-        return sum(sizes) / max(now - first, _LEAST_WINDOW_S)
+        begin = min(now - _WINDOW_S, self._taken[-_LEAST_ANSWERS][0])
+        begin = max(begin, self._taken[0][0])
+        return sum(size for at, size in self._taken if at >= begin) / max(now - begin, _LEAST_WINDOW_S)
 
     def _told(self, limit: Limit, now: float, under_way: float) -> None:
         if limit.most <= 0 or limit.left < 0 or limit.whole_in_s < 0:  # some services send -1 for what they do not know
