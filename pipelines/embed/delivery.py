@@ -47,7 +47,7 @@ class Delivery:
         self._is_first = is_first
         self._stop = threading.Event()
         self._said = False
-        self._taken = 0
+        self._has_taken = False
         self._refused: dict[int, str] = {}
 
     def into(self, vectors: Vectors, numbers: Sequence[int]) -> dict[int, str]:
@@ -71,15 +71,8 @@ class Delivery:
         return self._refused
 
     def _batches(self, numbers: Sequence[int]) -> list[Batch]:
-        sendable = []
-        for number in numbers:
-            try:
-                self._inputs[number][0].encode()
-                sendable.append(number)
-            except UnicodeEncodeError as error:  # half of a surrogate pair, which no JSON of a service may hold
-                self._refused[number] = f"the text is no Unicode ({error.reason} at {error.start})"
         size = self._service.texts_per_request
-        return [sendable[start : start + size] for start in range(0, len(sendable), size)]
+        return [list(numbers[start : start + size]) for start in range(0, len(numbers), size)]
 
     def _deliver(self, batch: Batch, vectors: Vectors) -> None:
         """Send until every text was taken or refused for good, waiting between tries without holding a turn."""
@@ -87,6 +80,9 @@ class Delivery:
         waiting, doubts, failing_since = [batch], 0, None
         while waiting:
             batch = waiting.pop()
+            if len(batch) > self._service.texts_per_request:  # a bound that was learnt since
+                waiting += _halves(batch)
+                continue
             try:
                 with self._gate.entered(sum(self._inputs[i][1] for i in batch), self._stop) as passage:
                     failure = self._send(batch, vectors, passage)
@@ -100,16 +96,16 @@ class Delivery:
             again = self._after(failure, batch, doubts)
             waiting += again
             doubts = 0 if len(again) > 1 or is_rate_limit(failure) else doubts + 1
-            if not again or classify(failure) is Verdict.REJECT:
-                continue
+            if not again or classify(failure) is Verdict.REJECT or failure.status == 413:
+                continue  # what is less, or others, may be taken at once
             if is_rate_limit(failure) and self._gate.answered_at > failing_since:
                 backoff.reset()  # others were let through: it is a matter of turns
                 failing_since = None
             self._say(failure, backoff)
             away = self._is_first and is_silence(failure) and backoff.failing_s > _FIRST_ANSWER_S
             if (away or not backoff.wait()) and not self._stop.is_set():
-                self._give_up(failure, batch, backoff)
-                waiting.remove(batch)
+                waiting = waiting[: -len(again)] + self._after_deadline(failure, batch, backoff)
+                backoff.reset()
 
     def _send(self, batch: Batch, vectors: Vectors, passage: Passage) -> Failure | None:
         try:
@@ -125,7 +121,7 @@ class Delivery:
         self._must_fit(answer, batch, vectors)
         vectors[batch] = answer.vectors
         self.model = answer.model or self.model
-        self._taken += len(batch)
+        self._has_taken = True
         passage.met = answer.limits
         return None
 
@@ -148,14 +144,13 @@ class Delivery:
             return []
         log.info("%s: %s; trying again", self._service.name, failure)
         halve = verdict in (Verdict.REJECT, Verdict.SHRINK) or (doubts + 1 >= _DOUBTS and not is_rate_limit(failure))
-        if halve and len(batch) > 1:
-            middle = len(batch) // 2
-            return [batch[middle:], batch[:middle]]
-        return [batch]
+        if failure.status == 413:
+            self._service.texts_per_request = min(self._service.texts_per_request, len(batch) // 2)
+        return _halves(batch) if halve and len(batch) > 1 else [batch]
 
     def _refuse(self, number: int, failure: Failure) -> None:
         self._refused[number] = str(failure)
-        if len(self._refused) >= _HOPELESS and not self._taken:
+        if len(self._refused) >= _HOPELESS and not self._has_taken:
             raise self._halted(
                 f"refused every one of {len(self._refused)} texts, the last because: {failure}. Check embed.remote "
                 "(max_tokens among others) with `backhaul doctor CONF`, then run the same command again"
@@ -168,13 +163,15 @@ class Delivery:
             log.warning("%s refuses or is silent (%s); %s. Trying on for up to %.0f s", self._service.name, failure,
                         advice_on(failure, self._service.key), self._deadline_s)  # fmt: skip
 
-    def _give_up(self, failure: Failure, batch: Batch, backoff: Backoff) -> None:
-        """At the deadline, one text that fails alone while a harmless one is taken is refused for good; where no
-        text is to blame, raises EmbedderHalted."""
+    def _after_deadline(self, failure: Failure, batch: Batch, backoff: Backoff) -> list[Batch]:
+        """Where the service fails at these texts and takes a harmless one: their halves, and a single one is refused
+        for good. Raises EmbedderHalted where no text is to blame."""
         lasted = f"for {backoff.failing_s:.3g} s"
-        if len(batch) == 1 and (failure.status or 0) >= 424 and not is_rate_limit(failure) and self._takes_another():
+        if (failure.status or 0) >= 424 and not is_rate_limit(failure) and self._takes_another():
+            if len(batch) > 1:
+                return _halves(batch)
             self._refused[batch[0]] = f"failed alone {lasted}, while another was taken ({failure})"
-            return
+            return []
         raise self._halted(f"answered nothing of use {lasted} (last: {failure}); "
                            f"{advice_on(failure, self._service.key)}. Then run the same command again")  # fmt: skip
 
@@ -188,3 +185,8 @@ class Delivery:
 
     def _halted(self, message: str) -> EmbedderHalted:
         return EmbedderHalted(f"{self._service.name} {message}")
+
+
+def _halves(batch: Batch) -> list[Batch]:
+    middle = len(batch) // 2
+    return [batch[middle:], batch[:middle]]

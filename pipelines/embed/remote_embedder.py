@@ -48,10 +48,14 @@ class RemoteEmbedder:
             return np.empty((0, self.space.dimensions), dtype=np.float32)
         inputs = self._inputs(texts, role)
         vectors = np.zeros((len(texts), self.space.dimensions), dtype=np.float32)
-        left = list(range(len(texts)))
-        if self._jobs and role == "document" and len(texts) >= self._jobs.least_texts:
-            vectors, left = self._jobs.embed([text for text, _ in inputs], role)
-        refused = self._deliver(inputs, role).into(vectors, left) if left else {}
+        refused = {i: reason for i, (text, _) in enumerate(inputs) if (reason := _unsendable(text))}
+        left = [i for i in range(len(texts)) if i not in refused]
+        if self._jobs and role == "document" and len(left) >= self._jobs.least_texts:
+            rows, without = self._jobs.embed([inputs[i][0] for i in left], role)
+            vectors[left] = rows
+            left = [left[i] for i in without]
+        if left:
+            refused |= self._deliver(inputs, role).into(vectors, left)
         if refused:
             raise TextsRefused(refused, vectors)
         return vectors
@@ -100,3 +104,11 @@ def fitted(text: str, tokenizer: Tokenizer, max_tokens: int) -> str:
     while len(cut) > 1 and tokenizer.count([cut])[0] > max_tokens:
         cut = cut[: len(cut) * 9 // 10]
     return cut
+
+
+def _unsendable(text: str) -> str | None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON may spell and no service takes
+        return f"the text is no Unicode ({error.reason} at {error.start})"
+    return None
