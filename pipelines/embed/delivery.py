@@ -22,7 +22,7 @@ from pipelines.verdict import Verdict
 
 _HOPELESS = 32  # so many texts refused and none taken are no fault of theirs
 _DOUBTS = 3  # tries of a request that meets errors of the service, before its texts are sent in halves
-_LONGEST_WAIT_S = 5.0
+_LONGEST_WAIT_S = 2.0  # of one request; the gate spaces out what all of them send
 PROBE = "A text like any other."
 _SAY_AFTER_S = 5.0
 _FIRST_ANSWER_S = 20.0  # for which a service that nobody has heard of yet may be away

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 _FIRST_IN_FLIGHT = 2
-_WINDOW_S = 2.0  # over which the rate that was let through is measured
+_WINDOW_S = 4.0  # over which the rate that was let through is measured
 _LEAST_WINDOW_S, _LEAST_ANSWERS = 0.3, 6
-_KEEPS = 0.97  # of the rate that was let through, after a refusal
-_GROWTH = 0.004  # of the rate, each second after that
-_REGROWTH_S = 25.0  # after which growth is fast: the limit was another one
-_STEP = 0.85  # of the rate, at least, after one refusal
+_KEEPS = 0.98  # of the rate that was let through, after a refusal
+_GROWTH = 0.01  # of the rate, each second after that
+_REGROWTH_S = 20.0  # after which growth is fast: the limit was another one
+_AGAIN_S = 0.5
+_STEP = 0.9  # of the rate, at least, after one refusal
 _PROBE_S, _LONGEST_PROBE_S = 0.1, 4.0
 _LONGEST_WAIT_S = 120.0  # for which a service's word is taken
 
@@ -129,10 +130,12 @@ class RemotePace:
         if sent_at < self._reduced_at:  # the others under way met the same limit
             return
         rate, passed = self.rate(now), self._let_through(now)
-        if rate < math.inf:  # what a few seconds show is rough: it moves the rate by a step at most
-            self._base = rate * _KEEPS if passed is None else min(rate * _KEEPS, max(rate * _STEP, passed * _KEEPS))
-        elif passed is not None:
-            self._base = passed * _KEEPS
+        if self._base is None:
+            self._base = None if passed is None else passed * _KEEPS
+        elif passed is None or now - self._refused_at < _AGAIN_S:
+            self._base = rate * _STEP  # the last seconds hold what was let through before the limit was met
+        else:  # what a few seconds show is rough: it moves the rate by a step at most
+            self._base = min(rate * _KEEPS, max(rate * _STEP, passed * _KEEPS))
         self._refused_at = self._reduced_at = now
         if self._base is None:
             self._space_out(now)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,14 @@ from jobs.settings import load_settings
 from pipelines.embed.billed import read_spent
 from pipelines.manifest import read_manifest, read_rows
 from pipelines.parts import part_metadata, vectors_of
-from pipelines.store import open_store
-from tests.e2e.command import backhaul, backhaul_here
+from pipelines.store import ObjectStore, open_store
+from tests.e2e.command import COMMAND, backhaul, backhaul_here, environment
 from tests.e2e.corpora import write_conf, write_corpus
+from tests.fixtures.aws_embedding import Bedrock
 from tests.fixtures.embedding_services import OpenAi, vector_of
 from tests.fixtures.http_stand_in import Reply, serving
 from tests.fixtures.own_model_server import own_model_server
+from tests.fixtures.s3 import Bucket
 from tests.fixtures.service_faults import SeededFaults
 
 
@@ -50,8 +54,11 @@ def remote(url: str, **values: Any) -> dict[str, Any]:
 
 
 def rows_in(folder: Path, name: str, run_id: str) -> dict[str, tuple[str, np.ndarray]]:
+    return rows_of_run(open_store(f"file://{folder}/{name}"), run_id)
+
+
+def rows_of_run(store: ObjectStore, run_id: str) -> dict[str, tuple[str, np.ndarray]]:
     """Text and vector of every row, by chunk id."""
-    store = open_store(f"file://{folder}/{name}")
     manifest = read_manifest(store, run_id)
     assert manifest is not None
     found = {}
@@ -184,3 +191,43 @@ def test_doctor_asks_the_service_with_one_text(tmp_path: Path, source: Path) -> 
         checks = {check["name"]: check for check in backhaul_here("doctor", path, "--json").json["checks"]}
     assert not checks["embedder"]["ok"]
     assert "gave vectors of 8 dimensions, and 16 are declared" in checks["embedder"]["found"]
+
+
+def test_parts_by_jobs_find_their_rows_and_a_killed_run_attaches_to_the_job_that_is_paid_for(
+    tmp_path: Path, s3_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_corpus(tmp_path / "source", objects=1, documents=240)
+    server = Bedrock(storage=s3_bucket.storage, bad=lambda job, text, at: at % 50 == 7)
+    with serving(server) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK", url)
+        batch = {"uri": f"{s3_bucket.uri}/batch", "role_arn": "arn:aws:iam::123456789012:role/batch", "poll_s": 0.05}
+        titan = {
+            "model": "amazon.titan-embed-text-v2:0",
+            "url": url,
+            "dimensions": 16,
+            "max_tokens": 512,
+            "batch": batch,
+        }
+        path = write_conf(tmp_path / "far.yaml", root=f"{s3_bucket.uri}/far", source=f"file://{tmp_path}/source",
+                          embed={"backend": "bedrock", "remote": titan, "dimensions": None, "precision": None, "rows_per_part": 120},
+                          engine={"workers": 1}, index={"url": f"file://{tmp_path}/index"},
+                          storage={"endpoint": s3_bucket.endpoint, "region": "us-east-1"})  # fmt: skip
+        server.unpolled = 1 << 30  # the job does not end
+        driver = subprocess.Popen([*COMMAND, "embed", str(path)], env=environment(), stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        until = time.monotonic() + 60
+        while not server.jobs and time.monotonic() < until:
+            time.sleep(0.05)
+        driver.kill()  # its worker goes with it
+        driver.wait(30)
+        assert [job["records"] for job in server.jobs] == [120]
+        server.unpolled = 1
+        outcome = backhaul("embed", path, "--json")
+        assert outcome.code == 0, outcome.err
+    assert [job["records"] for job in server.jobs] == [120, 120]
+    store = open_store(f"{s3_bucket.uri}/far", s3_bucket.storage)
+    rows = rows_of_run(store, outcome.json["run_id"])
+    assert len(rows) == 240
+    assert all(np.array_equal(vector, vector_of(text, 16)) for text, vector in rows.values())
+    # The worker that was killed wrote down its probe when it began.
+    assert read_spent(store, outcome.json["run_id"]).tokens == server.billed
