@@ -155,3 +155,11 @@ def test_the_bill_of_one_call_is_that_of_its_texts() -> None:
         before = embedder.account.total.tokens
         embedder.embed(TEXTS, "document")
         assert embedder.account.total.tokens - before == tokens_of(TEXTS)
+
+
+def test_an_answer_that_is_thrown_away_was_billed_all_the_same() -> None:
+    short = Reply(200, {"data": [{"index": 0, "embedding": [1.0] + [0.0] * 15}], "usage": {"total_tokens": 77}})
+    server = OpenAi(DIMENSIONS, fault=in_turn(None, short))
+    with embedding(server) as embedder:
+        assert np.array_equal(embedder.embed(TEXTS[:4], "document"), vectors_of(TEXTS[:4], DIMENSIONS))
+        assert embedder.account.total.tokens == server.billed + 77
