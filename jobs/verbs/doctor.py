@@ -16,7 +16,7 @@ from pipelines.embed.backends import open_embedder, space_of
 from pipelines.embed.remote_embedder import RemoteEmbedder
 from pipelines.errors import BackhaulError
 from pipelines.plan.listing import list_source, open_source
-from pipelines.store import Created
+from pipelines.store import Created, open_store
 
 _PACKAGES = (
     "obstore",
@@ -54,6 +54,8 @@ def _probes(session: Session, able: dict[str, str]) -> Iterator[tuple[str, Calla
     yield "model", lambda: _model(session)
     if session.settings.embed.remote:
         yield "embedder", lambda: _embedder(session)
+        if session.settings.embed.remote.batch.uri:
+            yield "batch files", lambda: _batch_files(session)
     yield "index", lambda: _index(session, able)
     yield "memory", lambda: _memory(session)
     if session.settings.engine.name == "spark":
@@ -100,6 +102,16 @@ def _embedder(session: Session) -> str:
     took_ms, billed = (time.monotonic() - began) * 1000, embedder.account.total
     return (f"{embedder.name} answered in {took_ms:.0f} ms with {embedder.space.dimensions} dimensions, "
             f"{billed.tokens or 'untold'} tokens billed{embedder.compared}")  # fmt: skip
+
+
+def _batch_files(session: Session) -> str:
+    remote = session.settings.embed.remote
+    assert remote is not None
+    assert remote.batch.uri is not None
+    store, key = open_store(remote.batch.uri, session.settings.storage), "doctor/probe"
+    store.put(key, b"written by backhaul doctor\n")
+    store.delete([key])
+    return f"{store.uri} can be written; whether {remote.batch.role_arn or remote.batch.model_name} may, the first job tells"
 
 
 def _index(session: Session, able: dict[str, str]) -> str:

@@ -24,6 +24,7 @@ _HOPELESS = 32  # so many texts refused and none taken are no fault of theirs
 _DOUBTS = 3  # tries of a request that meets errors of the service, before its texts are sent in halves
 _LONGEST_WAIT_S = 2.0  # of one request; the gate spaces out what all of them send
 PROBE = "A text like any other."
+_AGAIN = "Then run the same command again"
 _SAY_AFTER_S = 5.0
 _FIRST_ANSWER_S = 20.0  # for which a service that nobody has heard of yet may be away
 
@@ -138,7 +139,7 @@ class Delivery:
         """What is to be sent again, in as many requests."""
         verdict = classify(failure)
         if verdict is Verdict.STOP:
-            raise self._halted(f"refused ({failure}); {advice_on(failure, self._service.key)}")
+            raise self._halted(f"refused ({failure}); {advice_on(failure, self._service.key)}. {_AGAIN}")
         if len(batch) == 1 and (verdict is Verdict.REJECT or failure.status == 413):
             self._refuse(batch[0], failure)
             return []
@@ -173,7 +174,7 @@ class Delivery:
             self._refused[batch[0]] = f"failed alone {lasted}, while another was taken ({failure})"
             return []
         raise self._halted(f"answered nothing of use {lasted} (last: {failure}); "
-                           f"{advice_on(failure, self._service.key)}. Then run the same command again")  # fmt: skip
+                           f"{advice_on(failure, self._service.key)}. {_AGAIN}")  # fmt: skip
 
     def _takes_another(self) -> bool:
         try:

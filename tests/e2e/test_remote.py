@@ -212,6 +212,10 @@ def test_parts_by_jobs_find_their_rows_and_a_killed_run_attaches_to_the_job_that
                           embed={"backend": "bedrock", "remote": titan, "dimensions": None, "precision": None, "rows_per_part": 120},
                           engine={"workers": 1}, index={"url": f"file://{tmp_path}/index"},
                           storage={"endpoint": s3_bucket.endpoint, "region": "us-east-1"})  # fmt: skip
+        checks = {check["name"]: check for check in backhaul_here("doctor", path, "--json").json["checks"]}
+        assert checks["embedder"]["ok"]
+        assert checks["batch files"]["found"].startswith(f"{s3_bucket.uri}/batch can be written; whether arn:aws:iam:")
+        by_doctor = server.billed
         server.unpolled = 1 << 30  # the job does not end
         driver = subprocess.Popen([*COMMAND, "embed", str(path)], env=environment(), stdin=subprocess.DEVNULL,
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
@@ -230,4 +234,4 @@ def test_parts_by_jobs_find_their_rows_and_a_killed_run_attaches_to_the_job_that
     assert len(rows) == 240
     assert all(np.array_equal(vector, vector_of(text, 16)) for text, vector in rows.values())
     # The worker that was killed wrote down its probe when it began.
-    assert read_spent(store, outcome.json["run_id"]).tokens == server.billed
+    assert read_spent(store, outcome.json["run_id"]).tokens == server.billed - by_doctor

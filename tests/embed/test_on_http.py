@@ -76,7 +76,9 @@ def test_the_key_comes_from_the_environment_and_is_never_said(
     with pytest.raises(EmbedderHalted) as caught, embedding(OpenAi(DIMENSIONS, key="another"), key_env="MY_KEY"):
         pass
     assert "secret" not in str(caught.value) + caplog.text
-    assert str(caught.value).endswith("check the environment variable MY_KEY and what it allows")
+    assert str(caught.value).endswith(
+        "check the environment variable MY_KEY and what it allows. Then run the same command again"
+    )
     assert "401 invalid_api_key: Incorrect API key provided: …" in str(caught.value)
 
 
