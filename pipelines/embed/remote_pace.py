@@ -22,7 +22,7 @@ _LEAST_WINDOW_S, _LEAST_ANSWERS = 0.3, 6
 _KEEPS = 0.98  # of the rate that was let through, after a refusal
 _GROWTH = 0.01  # of the rate, each second after that
 _REGROWTH_S = 20.0  # after which growth is fast: the limit was another one
-_AGAIN_S = 0.5
+_AGAIN_S = 0.5  # after which a refusal tells something new
 _STEP = 0.9  # of the rate, at least, after one refusal
 _PROBE_S, _LONGEST_PROBE_S = 0.1, 4.0
 _LONGEST_WAIT_S = 120.0  # for which a service's word is taken
@@ -165,11 +165,12 @@ class RemotePace:
     def _told(self, limit: Limit, now: float, under_way: float) -> None:
         if limit.most <= 0 or limit.left < 0 or limit.whole_in_s < 0:  # some services send -1 for what they do not know
             return
-        known = self._buckets.get(limit.resource)
-        used = limit.most - limit.left
-        per_s = (
-            used / limit.whole_in_s if used > 0 and limit.whole_in_s > 0 else known.per_s if known else limit.most / 60
-        )
+        known, used = self._buckets.get(limit.resource), limit.most - limit.left
+        per_s = known.per_s if known else limit.most / 60
+        if (
+            used > 0 and limit.whole_in_s > 0
+        ):  # a day's quota that is used up is for the service to say, not to wait for
+            per_s = used / min(limit.whole_in_s, _LONGEST_WAIT_S)
         self._buckets[limit.resource] = _Bucket(limit.left - under_way, limit.most, per_s, now)
 
     def _of(self, resource: Resource, size: int) -> float:
