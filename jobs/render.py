@@ -20,11 +20,15 @@ def plan(r: Result) -> str:
         f"tokens       about {r['tokens_estimated']:,}",
         f"parts        about {r['parts_expected']:,}",
         f"time         about {_hours(r['hours_estimated'])} at {r['tokens_per_second']:,.0f} tokens/s a worker",
-        f"price        about ${r['usd_estimated']:.4f}",
+        f"price        about ${r['usd_estimated']:.4f}{_of_tokens(r['usd_of_tokens_estimated'])}",
         f"space        {r['space_fingerprint'][:16]}  ({r['space']['dimensions']} dimensions, "
         f"{r['space']['pooling']} pooling, {r['space']['max_tokens']} tokens)",
     ]
     return "\n".join([*lines, *(f"note         {note}" for note in r["notes"]), "next         backhaul run CONF"])
+
+
+def _of_tokens(usd: float | None) -> str:
+    return "" if usd is None else f", ${usd:.4f} of it for the service's tokens"
 
 
 def embed(r: Result) -> str:

@@ -20,7 +20,7 @@ from jobs.progress import Progress
 from jobs.settings import Settings
 from pipelines.digest import canonical_json, digest_of
 from pipelines.embed.backends import requested_maker, space_of
-from pipelines.errors import BackhaulError, GateRefused, NotFound, SettingsError, TargetHalted
+from pipelines.errors import HALTS, BackhaulError, GateRefused, NotFound, SettingsError
 from pipelines.leased import LeasedTask, LeasedWork, alone
 from pipelines.leases import Leases
 from pipelines.model.choice import chosen
@@ -180,7 +180,7 @@ class Session:
 
         Raises:
             PartitionsFailed: after the others are done; each failure is recorded for ``backhaul failures``.
-            TargetHalted: at once, and no partition is at fault.
+            TargetHalted, EmbedderHalted: at once, and no partition is at fault.
             Interrupted: told to stop.
         """
         spec = WorkSpec(work, task) if receipts is None else self._leased(work, task, receipts)
@@ -201,9 +201,9 @@ class Session:
                 if isinstance(outcome, Left):
                     shared = True
                     continue
-                if isinstance(outcome, Failed) and outcome.cause == TargetHalted.__name__:
+                if isinstance(outcome, Failed) and (halt := HALTS.get(outcome.cause)):
                     outcomes.close()  # the parts in hand as well: none of them can end well
-                    raise TargetHalted(f"{stage} stopped: {outcome.message}")
+                    raise halt(f"{stage} stopped: {outcome.message}")
                 if isinstance(outcome, Done):
                     finished.append(outcome.receipt)
                     if outcome.partition.id in failed_before:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import reduce
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -38,6 +38,9 @@ class CostSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     usd_per_hour: float = Field(1.0, ge=0, description="price of one worker's machine, for the estimate and the card")
+    usd_per_million_tokens: float | None = Field(
+        None, ge=0, description="what a remote embedder's service bills for a million tokens; null: left out"
+    )
     tokens_per_second: float = Field(
         4000.0, gt=0, description="rate of one worker, for the estimate until a run of this corpus has measured one"
     )
@@ -181,11 +184,17 @@ def _has(values: DictConfig, location: Sequence[int | str]) -> bool:
 
 
 def _names_at(location: Sequence[int | str]) -> list[str]:
-    model: Any = Settings  # Any: walks down model classes by their annotations
+    model: type[BaseModel] | None = Settings
     for part in location:
-        field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        model = field.annotation if field else None
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+        field = model.model_fields.get(str(part)) if model else None
+        model = model_in(field.annotation) if field else None
+    return list(model.model_fields) if model else []
+
+
+def model_in(annotation: Any) -> type[BaseModel] | None:  # Any: whatever stands as an annotation
+    """The section that a key holds, also one that may be null; None for a plain value."""
+    candidates = get_args(annotation) or (annotation,)
+    return next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), None)
 
 
 def _interpolation_message(error: OmegaConfBaseException, layers: Sequence[_Layer]) -> str:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from jobs.settings import Settings
+from jobs.settings import Settings, model_in
 
 README = Path(__file__).parent.parent / "conf" / "README.md"
 _HEAD = """# Run descriptions
@@ -19,7 +19,7 @@ _HEAD = """# Run descriptions
 One YAML file per corpus. A file lies on the one that its `extends:` names, or else on `base.yaml` here; later layers
 win, key by key, and `--set key=value` wins over all. `${oc.env:NAME}` and `${oc.env:NAME,default}` read the
 environment. Credentials are never written here: they come from the AWS chain, and for OpenSearch from
-`OPENSEARCH_USERNAME` and `OPENSEARCH_PASSWORD`.
+`OPENSEARCH_USERNAME` and `OPENSEARCH_PASSWORD`, for an embedding service from the variable that `embed.remote.key_env` names.
 
 | file | for |
 |---|---|
@@ -43,11 +43,15 @@ def make_reference() -> str:
 def list_keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
     """(key, type, default, description) of every leaf, in the order of the models."""
     for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        if inner := model_in(field.annotation):
             yield from list_keys(inner, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", _kind(inner), _default(field), (field.description or "").replace("|", "\\|")
+            yield (
+                f"{prefix}{name}",
+                _kind(field.annotation),
+                _default(field),
+                (field.description or "").replace("|", "\\|"),
+            )
 
 
 def _kind(annotation: Any) -> str:  # Any: whatever stands as an annotation

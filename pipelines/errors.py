@@ -12,6 +12,7 @@ BackhaulError                1   failed, resumable
 │   └── SourceChanged        1   an object differs from the frozen listing
 ├── TargetError              1   the index refused or could not be reached
 │   └── AliasMoved           1   a compare-and-swap lost against another release
+├── EmbedderError            1   a remote embedder refused or could not be reached
 ├── LeaseHeld                1   another invocation has the partition in hand; no failure, ask again later
 ├── WorkerDied               1   a partition whose workers died again and again
 └── Interrupted             75   told to stop; resumable, not a failure
@@ -79,6 +80,22 @@ class TargetHalted(TargetError):
 
 class AliasMoved(TargetError):
     pass
+
+
+class EmbedderError(BackhaulError):
+    pass
+
+
+class EmbedderHalted(EmbedderError):
+    """The embedding service as a whole refuses, or does not answer: no other partition would fare better."""
+
+    @property
+    def cause(self) -> str:
+        return EmbedderHalted.__name__
+
+
+HALTS = {halt.__name__: halt for halt in (TargetHalted, EmbedderHalted)}
+"""By cause: what ends a run, with no partition at fault."""
 
 
 class LeaseHeld(BackhaulError):

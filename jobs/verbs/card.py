@@ -13,9 +13,11 @@ from markupsafe import Markup
 from jobs.session import Session, invocations
 from jobs.spent import spent
 from pipelines.attempts import count_attempts
+from pipelines.embed.billed import read_spent
 from pipelines.embed.timing import Timings
 from pipelines.ledger import BY_SOURCE, worst
 from pipelines.manifest import read_manifest
+from pipelines.plan.estimate import price_of_tokens
 from pipelines.plan.plan import Plan
 from pipelines.rejects import CAUSES
 from pipelines.verify.record import newest_verification
@@ -54,6 +56,7 @@ def make_card(session: Session, plan: Plan) -> dict[str, Any]:
         worker_s += facts["seconds"] * max(1, facts.get("workers", settings.engine.workers))
         if facts["stage"] == "embed":
             tokens, seconds = tokens + facts.get("tokens", 0), seconds + facts["seconds"]
+    billed = _billed(session, plan)
     begun, distinct = count_attempts(session.store, plan.run_id)
     generation = session.target.find(session.generation_name(plan.run_id))
     proof = newest_verification(session.store, settings.corpus, generation) if generation else None
@@ -75,7 +78,8 @@ def make_card(session: Session, plan: Plan) -> dict[str, Any]:
         "parts_recomputed": begun - distinct,
         "seconds": {stage: round(value, 2) for stage, value in stages.items()},
         "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
-        "usd": round(worker_s / 3600 * settings.cost.usd_per_hour, 4),
+        "usd": round(worker_s / 3600 * settings.cost.usd_per_hour + (billed["usd"] or 0.0 if billed else 0.0), 4),
+        "billed": billed,
         "usd_per_hour": settings.cost.usd_per_hour,
         "workers": settings.engine.workers,
         "generation": generation.name if generation else None,
@@ -175,3 +179,11 @@ def _duration(seconds: float) -> str:
         if seconds >= 1.5 * size:
             return f"{seconds / size:,.1f} {unit}"
     return f"{seconds:,.1f} s" if seconds >= 1 else f"{seconds * 1000:,.0f} ms"
+
+
+def _billed(session: Session, plan: Plan) -> dict[str, Any] | None:
+    """What a remote embedder's service was asked for and billed by all attempts; None for backends that bill nothing."""
+    if session.settings.embed.remote is None:
+        return None
+    spent, each = read_spent(session.store, plan.run_id), session.settings.cost.usd_per_million_tokens
+    return {**spent.to_json(), "usd": None if each is None else round(price_of_tokens(spent.tokens, each), 6)}

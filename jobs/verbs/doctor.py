@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -11,10 +12,11 @@ from typing import Any
 import psutil
 
 from jobs.session import Session
-from pipelines.embed.backends import space_of
+from pipelines.embed.backends import open_embedder, space_of
+from pipelines.embed.remote_embedder import RemoteEmbedder
 from pipelines.errors import BackhaulError
 from pipelines.plan.listing import list_source, open_source
-from pipelines.store import Created
+from pipelines.store import Created, open_store
 
 _PACKAGES = (
     "obstore",
@@ -50,6 +52,10 @@ def _probes(session: Session, able: dict[str, str]) -> Iterator[tuple[str, Calla
     yield "root", lambda: _root(session)
     yield "source", lambda: _source(session)
     yield "model", lambda: _model(session)
+    if session.settings.embed.remote:
+        yield "embedder", lambda: _embedder(session)
+        if session.settings.embed.remote.batch.uri:
+            yield "batch files", lambda: _batch_files(session)
     yield "index", lambda: _index(session, able)
     yield "memory", lambda: _memory(session)
     if session.settings.engine.name == "spark":
@@ -85,7 +91,27 @@ def _source(session: Session) -> str:
 def _model(session: Session) -> str:
     space = space_of(session.settings.embed, session.settings.storage)
     session.maker  # noqa: B018  # checks the derived file against its card
-    return f"weights {space.weights[:12]}, {space.dimensions} dimensions, at most {space.max_tokens} tokens"
+    return f"weights {space.weights if session.settings.embed.remote else space.weights[:12]}, {space.dimensions} dimensions, at most {space.max_tokens} tokens"
+
+
+def _embedder(session: Session) -> str:
+    """One text, to whoever makes the vectors elsewhere."""
+    began = time.monotonic()
+    embedder = open_embedder(session.settings.embed, session.settings.storage)
+    assert isinstance(embedder, RemoteEmbedder)
+    took_ms, billed = (time.monotonic() - began) * 1000, embedder.account.total
+    return (f"{embedder.name} answered in {took_ms:.0f} ms with {embedder.space.dimensions} dimensions, "
+            f"{billed.tokens or 'untold'} tokens billed{embedder.compared}")  # fmt: skip
+
+
+def _batch_files(session: Session) -> str:
+    remote = session.settings.embed.remote
+    assert remote is not None
+    assert remote.batch.uri is not None
+    store, key = open_store(remote.batch.uri, session.settings.storage), "doctor/probe"
+    store.put(key, b"written by backhaul doctor\n")
+    store.delete([key])
+    return f"{store.uri} can be written; whether {remote.batch.role_arn or remote.batch.model_name} may, the first job tells"
 
 
 def _index(session: Session, able: dict[str, str]) -> str:

@@ -10,6 +10,7 @@ from jobs.engines.engine import Beat
 from jobs.failures import Failures
 from jobs.session import Session
 from jobs.verbs.plan import open_or_plan
+from pipelines.embed.billed import BilledEmbedWork
 from pipelines.embed.work import EmbedTask, EmbedWork
 from pipelines.errors import LeaseHeld
 from pipelines.manifest import Manifest, commit_manifest, read_manifest
@@ -77,7 +78,8 @@ def embed_run(session: Session, plan: Plan, *, only: set[str] | None = None) -> 
 
         with session.timed("embed", plan.run_id, facts):
             rows = round(plan.estimate["rows"] * len(pending) / len(plan.partitions))
-            session.run_partitions("embed", plan, pending, EmbedWork, task, receipts=receipts,
+            work = BilledEmbedWork if settings.embed.remote else EmbedWork
+            session.run_partitions("embed", plan, pending, work, task, receipts=receipts,
                                    total_rows=rows, estimated=True, on_beat=count)  # fmt: skip
     return None if plan.partitions.pending(receipts.committed()) else _complete(session, plan)
 

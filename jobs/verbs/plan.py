@@ -11,7 +11,15 @@ from pipelines.closed import is_closed
 from pipelines.embed.backends import open_tokenizer
 from pipelines.errors import GateRefused, NotFound
 from pipelines.manifest import read_manifest
-from pipelines.plan.estimate import estimate, expected_parts, expected_rows, expected_tokens, hours, price
+from pipelines.plan.estimate import (
+    estimate,
+    expected_parts,
+    expected_rows,
+    expected_tokens,
+    hours,
+    price,
+    price_of_tokens,
+)
 from pipelines.plan.footers import row_group_bytes
 from pipelines.plan.listing import list_source, open_source
 from pipelines.plan.partitioning import plan_partitions, stable_ratio
@@ -78,7 +86,9 @@ def describe_plan(session: Session, planned: Planned) -> dict[str, Any]:
     share = len(pending) / len(plan.partitions) if plan.partitions else 0.0
     rate = measured_rate(session) or settings.cost.tokens_per_second
     workers = max(1, settings.engine.workers)
-    time_h = hours(round(plan.estimate["tokens_to_embed"] * share), rate * workers)
+    tokens = round(plan.estimate["tokens_to_embed"] * share)
+    time_h = hours(tokens, rate * workers)
+    usd_tokens = price_of_tokens(tokens, settings.cost.usd_per_million_tokens) if settings.embed.remote else 0.0
     return {
         "run_id": plan.run_id,
         "number": planned.number,
@@ -92,11 +102,21 @@ def describe_plan(session: Session, planned: Planned) -> dict[str, Any]:
         "manifest": read_manifest(session.store, plan.run_id) is not None,
         "tokens_per_second": round(rate, 1),
         "hours_estimated": round(time_h, 4),
-        "usd_estimated": round(price(time_h, settings.cost.usd_per_hour) * workers, 4),
+        "usd_estimated": round(price(time_h, settings.cost.usd_per_hour) * workers + usd_tokens, 4),
+        "usd_of_tokens_estimated": round(usd_tokens, 6) if settings.embed.remote else None,
         "space": plan.space.to_json(),
         "space_fingerprint": plan.space.fingerprint,
-        "notes": list(plan.notes),
+        "notes": [*plan.notes, *_of_prices(session)],
     }
+
+
+def _of_prices(session: Session) -> list[str]:
+    settings = session.settings
+    if settings.embed.remote is None or settings.cost.usd_per_million_tokens is not None:
+        return []
+    return [
+        "the price leaves out what the embedding service bills: set cost.usd_per_million_tokens (0 where it bills none)"
+    ]
 
 
 def measured_rate(session: Session) -> float | None:

@@ -68,6 +68,7 @@ def run_corpus(session: Session, *, replan: bool = False, force: bool = False) -
         "ledger": manifest.totals["ledger"],
         "tokens_per_second": card["tokens_per_second"],
         "usd": card["usd"],
+        "billed": card["billed"],
         "seconds": round(time.monotonic() - began, 2),
         "card": card["uri"],
     }

@@ -9,6 +9,8 @@ from pipelines.embed.embedder import Embedder, Tokenizer
 from pipelines.embed.hashing import HashEmbedder, hash_space
 from pipelines.embed.local import LocalEmbedder
 from pipelines.embed.models import Model, resolve_derived, resolve_model
+from pipelines.embed.remote_models import remote_maker, remote_space, remote_tokenizer
+from pipelines.embed.remote_settings import REMOTE
 from pipelines.embed.settings import EmbedSettings
 from pipelines.embed.tokens import ModelTokenizer, WordTokenizer
 from pipelines.errors import SettingsError
@@ -17,9 +19,10 @@ from pipelines.storage import StorageSettings
 
 
 def open_embedder(settings: EmbedSettings, storage: StorageSettings | None = None) -> Embedder:
-    """Load the model; once per process.
+    """Load the model, or ask the service that has it for one vector; once per process.
 
     Raises:
+        EmbedderHalted: the service refuses or does not answer.
         SettingsError: the model or the backend is not installed, or cannot do what is asked.
         GateRefused: a digest or a card does not fit.
     """
@@ -30,6 +33,8 @@ def open_tokenizer(settings: EmbedSettings, storage: StorageSettings | None = No
     """The tokenizer that counts what ``open_embedder`` would embed as documents, prompt included."""
     if settings.backend == "hash":
         return WordTokenizer()
+    if settings.backend in REMOTE:
+        return remote_tokenizer(settings, storage, "document")
     model = _model(settings, storage)
     return ModelTokenizer(model.tokenizer, model.space.tokenizer, model.space.document_prompt)
 
@@ -38,11 +43,15 @@ def space_of(settings: EmbedSettings, storage: StorageSettings | None = None) ->
     """The Space of the vectors that ``open_embedder`` would give."""
     if settings.backend == "hash":
         return hash_space(settings.dimensions or 0)
+    if settings.backend in REMOTE:
+        return remote_space(settings, storage)
     return _model(settings, storage).space
 
 
 def requested_maker(settings: EmbedSettings, storage: StorageSettings | None = None) -> RequestedMaker:
     """What the plan asks for. Precision null is that of the file which computes; torch computes with the original."""
+    if settings.backend in REMOTE:
+        return remote_maker(settings)
     plain = RequestedMaker(settings.backend, "fp32", settings.threads, settings.batch_tokens)
     if settings.backend in ("onnx", "openvino"):
         derived = resolve_derived(settings.derived, _model(settings, storage), storage)
@@ -93,12 +102,19 @@ def _auto(settings: EmbedSettings, storage: StorageSettings | None) -> Embedder:
     raise SettingsError("embed.backend auto stands for what the store says; pipelines.model.choice.chosen replaces it")
 
 
+def _remote(settings: EmbedSettings, storage: StorageSettings | None) -> Embedder:
+    from pipelines.embed.remote import open_remote
+
+    return open_remote(settings, requested_maker(settings, storage), storage)
+
+
 _BACKENDS: dict[str, Callable[[EmbedSettings, StorageSettings | None], Embedder]] = {
     "auto": _auto,
     "hash": _hash,
     "onnx": _onnx,
     "openvino": _openvino,
     "torch": _torch,
+    **dict.fromkeys(REMOTE, _remote),
 }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.errors import EmbedderError
 from pipelines.space import ObservedMaker, Space
 
 Vectors = NDArray[np.float32]
@@ -34,9 +35,23 @@ class Embedder(Protocol):
         caller has them from ``Tokenizer.encode``: then nothing is tokenised twice.
 
         Texts longer than ``space.max_tokens`` are cut there, as the model does; whoever cares counts
-        tokens first. The same texts in the same call give the same bits for one Maker: an embedder cuts
-        them into batches by ``batch_tokens`` and length alone.
+        tokens first. The same texts in the same call give the same bits for one Maker that is reproducible: an
+        embedder cuts them into batches by ``batch_tokens`` and length alone.
+
+        Raises:
+            TextsRefused: some of the texts will never be taken, and it is known which.
         """
+
+
+class TextsRefused(EmbedderError):
+    """``reasons`` by the number of the text; ``vectors`` float32[texts, dimensions] holds the rows of all others, and
+    zeros for these. So nothing that was paid for is asked for again."""
+
+    def __init__(self, reasons: Mapping[int, str], vectors: Vectors) -> None:
+        first = next(iter(reasons.values()))
+        super().__init__(f"{len(reasons)} of {len(vectors)} texts were refused for good, the first because: {first}")
+        self.reasons = reasons
+        self.vectors = vectors
 
 
 class Tokenizer(Protocol):

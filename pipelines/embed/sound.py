@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipelines.document import Chunk
-from pipelines.embed.embedder import Embedder, Vectors
+from pipelines.embed.embedder import Embedder, TextsRefused, Vectors
 from pipelines.errors import GateRefused
 from pipelines.ledger import Ledger
 from pipelines.poison import blame_document
@@ -32,6 +32,8 @@ def embed_sound(embedder: Embedder, rows: Sequence[Chunk], ledger: Ledger,
     """
     try:
         vectors = _embed(embedder, rows)
+    except TextsRefused as refused:
+        rows, vectors = _without(rows, refused, embedder.space.max_tokens, ledger, rejects)
     except BaseException as error:
         blame_document(error, "embedding")
         poison = _culprits(embedder, rows)
@@ -49,6 +51,17 @@ def embed_sound(embedder: Embedder, rows: Sequence[Chunk], ledger: Ledger,
 def _embed(embedder: Embedder, rows: Sequence[Chunk]) -> Vectors:
     ids = [row.ids for row in rows if row.ids is not None]
     return embedder.embed([row.input for row in rows], "document", ids if len(ids) == len(rows) else None)
+
+
+def _without(rows: Sequence[Chunk], refused: TextsRefused, max_tokens: int, ledger: Ledger,
+             rejects: Rejects) -> tuple[Sequence[Chunk], Vectors]:  # fmt: skip
+    """The rows that the embedder took, with their vectors."""
+    for number, reason in sorted(refused.reasons.items()):
+        row = rows[number]
+        rejects.add(_reject("poison_chunk", row, f"embedding chunk {row.ordinal}: {reason}"), row.document.doc_type)
+        ledger.no_vector(row.document.doc_type, min(row.tokens, max_tokens))
+    taken = [number for number in range(len(rows)) if number not in refused.reasons]
+    return [rows[number] for number in taken], refused.vectors[taken]
 
 
 def _culprits(embedder: Embedder, rows: Sequence[Chunk]) -> list[tuple[Chunk, str]]:

@@ -68,7 +68,7 @@ def ways(embed: EmbedSettings, store: Store, weights: str) -> list[EmbedSettings
             ways.append({"backend": "openvino", "precision": precision, "derived": reference})
             if precision == "fp32":
                 ways.append({"backend": "openvino", "precision": "bf16", "derived": reference})
-    found = [embed.model_copy(update=way) for way in ways]
+    found = [embed.model_copy(update={**way, "remote": None}) for way in ways]
     return sorted(found, key=lambda way: way.precision != "fp32")
 
 

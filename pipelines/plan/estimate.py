@@ -113,6 +113,11 @@ def price(hours: float, usd_per_hour: float) -> float:
     return hours * usd_per_hour
 
 
+def price_of_tokens(tokens: int, usd_per_million: float | None) -> float:
+    """US dollars that a service bills; none where the price is not known."""
+    return tokens / 1e6 * (usd_per_million or 0.0)
+
+
 def _chunks(tokens: int, split: SplitSettings) -> int:
     if split.method == "none" or tokens <= split.max_tokens:
         return 1

@@ -19,7 +19,6 @@ from pipelines.targets.opensearch_failures import (
     UNREADABLE,
     Failure,
     Refused,
-    Verdict,
     advice_on,
     classify,
     failure_of,
@@ -33,6 +32,7 @@ from pipelines.targets.opensearch_lines import JSON, Body, Form, Lines, pack
 from pipelines.targets.opensearch_pace import MOST_IN_FLIGHT
 from pipelines.targets.opensearch_watch import Watch
 from pipelines.targets.target import DeadLetter
+from pipelines.verdict import Verdict
 
 MOST_DEAD = 1_000  # of one write, unless the settings allow more: something other than documents is wrong
 _ALL_OF = 20  # lines of a body, refused for one cause, are no accident of documents

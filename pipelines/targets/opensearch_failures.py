@@ -6,18 +6,11 @@ disk over its flood stage, and only the first passes by itself).
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.errors import TargetHalted
-
-
-class Verdict(enum.Enum):
-    BACK_OFF = "wait and send the same again"
-    SHRINK = "wait and send less at once"
-    REJECT = "this document will never be taken; the others may"
-    STOP = "waiting is futile"
+from pipelines.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)

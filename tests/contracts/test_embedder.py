@@ -1,8 +1,10 @@
-"""The contract of every embedder: hash, ONNX Runtime and OpenVINO on the derived int8 file, torch on the original."""
+"""The contract of every embedder: hash, ONNX Runtime and OpenVINO on the derived int8 file, torch on the original, and a
+server of the OpenAI protocol that runs that int8 file."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from pipelines.embed.backends import open_embedder, open_tokenizer, requested_maker, space_of
 from pipelines.embed.embedder import Embedder, Vectors
 from pipelines.embed.settings import EmbedSettings
+from tests.fixtures.own_model_server import own_model_server
 
 SETTINGS = {
     "hash": EmbedSettings(backend="hash", dimensions=64, threads=2, batch_tokens=256),
@@ -28,14 +31,23 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["hash", "onnx", "openvino", *(
+@pytest.fixture(scope="module", params=["hash", "onnx", "openvino", "http", *(
     pytest.param(name, marks=pytest.mark.torch) for name in ("torch", "torch in bf16"))])  # fmt: skip
 def backend(request: pytest.FixtureRequest) -> str:
     if request.param == "openvino" and importlib.util.find_spec("openvino") is None:
         pytest.skip("the openvino extra is not installed")
     if request.param.startswith("torch") and importlib.util.find_spec("sentence_transformers") is None:
         pytest.skip("the torch extra is not installed")
+    if request.param == "http":
+        remote = {"model": "minilm", "url": request.getfixturevalue("own_model_url"), "serves_model": True}
+        SETTINGS["http"] = EmbedSettings.model_validate({"backend": "http", "remote": remote})
     return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def own_model_url() -> Iterator[str]:
+    with own_model_server() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +130,6 @@ def test_the_space_is_known_before_the_model_is_loaded(backend: str, embedder: E
 
 def test_the_observed_maker_holds_the_requested_one(backend: str, embedder: Embedder) -> None:
     assert embedder.maker.requested == requested_maker(SETTINGS[backend])
-    assert embedder.maker.reproducible
+    assert embedder.maker.reproducible == (backend != "http")
     assert embedder.maker.hardware
     assert all(found != "absent" for _, found in embedder.maker.versions)

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.document import Chunk, Document, Position, Span
 from pipelines.embed.backends import open_embedder
-from pipelines.embed.embedder import Role, Vectors
+from pipelines.embed.embedder import Role, TextsRefused, Vectors
 from pipelines.embed.settings import EmbedSettings
 from pipelines.embed.sound import embed_sound
 from pipelines.errors import GateRefused, StoreError
@@ -106,6 +106,17 @@ def test_what_the_machine_is_to_blame_for_rejects_nothing(error: Exception) -> N
     with pytest.raises(type(error)):
         embed(embedder, rows("a", "poison"))
     assert embedder.calls == [2]
+
+
+def test_texts_that_an_embedder_names_are_rejects_and_nothing_is_asked_for_twice() -> None:
+    texts = ["a", "refused", "b"]
+    embedder = Touchy(lambda texts: TextsRefused({1: "400 too long"}, HASH.embed(texts, "document")))
+    kept, vectors, _, rejects = embed(embedder, rows(*texts))
+    assert kept == ["a", "b"]
+    assert (vectors == HASH.embed(["a", "b"], "document")).all()
+    assert rejects.counts == {"poison_chunk": 1}
+    assert b"embedding chunk 0: 400 too long" in rejects.lines[0]
+    assert embedder.calls == [3]
 
 
 def test_rows_without_a_sound_vector_are_rejects_and_counted() -> None:

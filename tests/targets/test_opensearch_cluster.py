@@ -9,8 +9,9 @@ import pytest
 
 from pipelines.errors import SettingsError, TargetError
 from pipelines.targets.opensearch_cluster import Cluster
-from pipelines.targets.opensearch_failures import Failure, Verdict, classify, failure_of
+from pipelines.targets.opensearch_failures import Failure, classify, failure_of
 from pipelines.targets.target import IndexSettings
+from pipelines.verdict import Verdict
 from tests.fixtures.faulty_opensearch import Answer, Request, faulty_opensearch
 from tests.targets.opensearch_case import Case
 
