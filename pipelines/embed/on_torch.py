@@ -21,8 +21,11 @@ from pipelines.embed.tokens import ModelTokenizer
 from pipelines.errors import GateRefused, SettingsError
 from pipelines.space import RequestedMaker
 
-# Both are read when the libraries are first imported or the GPU is first used.
+# All are read when the libraries are first imported or the GPU is first used.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Several workers share the cores: a thread that waits must not spin (beside two busy processes on two cores, five times
+# the rate).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with a fixed workspace only
 
 try:
@@ -74,6 +77,11 @@ class TorchRuntime:
         probes = _must_tokenise_alike(self._model, model)
         self.submit: Callable[[Sequence[TokenIds]], Callable[[], Vectors]] = self._submit_padded
         self._pack(probes, requested.precision)
+
+    def release_memory(self) -> None:
+        """What PyTorch keeps of a GPU for batches to come."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _submit_padded(self, rows: Sequence[TokenIds]) -> Callable[[], Vectors]:
         ids, mask = padded(rows, self._pad_id)
