@@ -65,7 +65,7 @@ class Agreement:
         """Raises GateRefused with the figures where vectors or rankings agree less than that."""
         missed = []
         if self.cosine(1) < min_cosine_p1:
-            missed.append(f"cosine p1 is {self.cosine(1):.4f}, and at least {min_cosine_p1} is asked for")
+            missed.append(f"cosine p1 is {self.cosine(1):.6f}, and at least {min_cosine_p1} is asked for")
         if self.ndcg_loss is not None and self.ndcg_loss > max_ndcg_loss:
             missed.append(f"nDCG@10 falls by {self.ndcg_loss:.2%}, and at most {max_ndcg_loss:.2%} is allowed")
         if missed:

@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.errors import SettingsError
 from pipelines.model.agreement import Agreement
 
+_NARROWEST = 1e-4  # of the scale: below it rounding alone would fill the picture
 _INK, _PALE, _FAST = "#1b1f24", "#9aa5b1", "#0b6bcb"
 
 
@@ -46,7 +47,8 @@ def plot_agreement(agreement: Agreement, to: Path, *, plain: str, fast: str, dat
 
 def _cosines(axes: Any, agreement: Agreement, fast: str) -> None:  # Any: matplotlib's Axes
     """A histogram on a scale from the least cosine to 1, with the percentiles that gates look at."""
-    axes.hist(agreement.cosines, bins=60, color=_FAST, alpha=0.85)
+    least = min(float(agreement.cosines.min()), 1 - _NARROWEST)
+    axes.hist(agreement.cosines.clip(max=1), bins=60, range=(least, 1), color=_FAST, alpha=0.85)
     top = axes.get_ylim()[1]
     marks = (("least", 0, 0.55), ("1 % below", 1, 0.75), ("half below", 50, 0.95))
     for label, percentile, height in marks:

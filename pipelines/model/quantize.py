@@ -7,6 +7,7 @@ vector depends a little on its neighbours.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,8 +55,12 @@ def quantize_dynamic(fp32: Path, to: Path) -> None:
     need("openvino", "dynamic quantisation", "onnx")
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(str(fp32), str(to), per_channel=True, weight_type=QuantType.QInt8,
-                     extra_options={"DefaultTensorType": 1})  # fmt: skip
+    # It advises a pass for graphs without shapes, which an exported one has.
+    logging.disable(logging.WARNING)
+    try:
+        quantize_dynamic(str(fp32), str(to), per_channel=True, weight_type=QuantType.QInt8)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _fed(row: Tokens, inputs: Sequence[str]) -> dict[str, Any]:  # Any: NumPy arrays by input
