@@ -61,8 +61,8 @@ class Agreement:
             "tokens_per_s": {"plain": round(self.plain_tokens_per_s, 1), "fast": round(self.fast_tokens_per_s, 1)},
         }
 
-    def must_reach(self, what: str, *, min_cosine_p1: float, max_ndcg_loss: float) -> None:
-        """Raises GateRefused with the figures where vectors or rankings agree less than that."""
+    def must_reach(self, what: str, *, min_cosine_p1: float, max_ndcg_loss: float, mend: str = "measure again") -> None:
+        """Raises GateRefused with the figures, and ``mend`` for advice, where vectors or rankings agree less than that."""
         missed = []
         if self.cosine(1) < min_cosine_p1:
             missed.append(f"cosine p1 is {self.cosine(1):.6f}, and at least {min_cosine_p1} is asked for")
@@ -71,8 +71,7 @@ class Agreement:
         if missed:
             raise GateRefused(
                 f"{what} does not agree well enough with the original: {'; '.join(missed)} (figures of {len(self.cosines):,} "
-                "documents). It was not kept; try another method or a bigger --sample, or move the gate: --min-cosine-p1, "
-                "--max-ndcg-loss"
+                f"documents). It was not kept; {mend}"
             )
 
 

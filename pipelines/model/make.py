@@ -10,22 +10,31 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import onnxruntime
+
 from pipelines.digest import canonical_json
 from pipelines.embed.backends import open_embedder
 from pipelines.embed.cards import DerivedCard, model_card
-from pipelines.embed.models import Model, file_digest
+from pipelines.embed.models import Model, file_digest, resolve_derived
 from pipelines.embed.settings import EmbedSettings
 from pipelines.embed.tokens import TokenEncoder
 from pipelines.labelled import Labelled
 from pipelines.model.agreement import Agreement, compare_labelled, compare_texts
-from pipelines.model.extras import need
+from pipelines.model.extras import has, need
 from pipelines.model.originals import fp32_file, model_of, open_fp32
 from pipelines.model.quantize import Method, quantize_dynamic, quantize_static
 from pipelines.model.shelf import Shelved, shelve_derived
 from pipelines.storage import StorageSettings
 from pipelines.store import Store
 
+_EXPORTERS = ("torch", "sentence_transformers", "onnx", "onnxscript")
 _EXPORT_COSINE_P1 = 0.9999  # fp32 in another order of sums moves a vector by about 1e-7
+
+
+_MEND = {
+    "fp32": "use embed.backend: torch for this model",
+    "int8": "try another --method or a bigger --sample, or move the gate: --min-cosine-p1, --max-ndcg-loss",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,7 @@ def export_model(place: Place, texts: Sequence[str]) -> Made:
         SettingsError: the extra ``torch`` is missing, or the model cannot be exported.
         GateRefused: the file gives other vectors; nothing was kept.
     """
-    need("torch", "the ONNX file of a model", "torch", "sentence_transformers", "onnx", "onnxscript")
+    need("torch", "the ONNX file of a model", *_EXPORTERS)
     from pipelines.model.export import export_onnx  # after the check: importing torch takes seconds
 
     model = model_of(place.embed, place.storage)
@@ -72,7 +81,7 @@ def export_model(place: Place, texts: Sequence[str]) -> Made:
 
 def quantize_model(place: Place, texts: Sequence[str], *, method: Method, gates: Gates,
                    labelled: Labelled | None = None) -> Made:  # fmt: skip
-    """An int8 file of the model's fp32 ONNX file, which is exported first if neither the store nor the model has one.
+    """An int8 file of the model's fp32 ONNX file, which is exported first if the store has none.
 
     Args:
         texts: the sample, as they are embedded; ``static`` calibrates with them.
@@ -84,11 +93,7 @@ def quantize_model(place: Place, texts: Sequence[str], *, method: Method, gates:
     """
     need("openvino", f"{method} quantisation", *(("nncf", "openvino", "onnx") if method == "static" else ("onnx",)))
     model = model_of(place.embed, place.storage)
-    fp32 = fp32_file(place.store, model, place.storage)
-    if fp32 is None:
-        export_model(place, texts)
-        fp32 = fp32_file(place.store, model, place.storage)
-    assert fp32 is not None
+    fp32 = _fp32(place, model, texts)
     with tempfile.TemporaryDirectory(prefix="backhaul-quantize-") as folder:
         file = Path(folder, "model.onnx")
         rows = TokenEncoder(model.tokenizer, model.space.max_tokens).encode(texts, model.space.document_prompt)
@@ -104,6 +109,16 @@ def quantize_model(place: Place, texts: Sequence[str], *, method: Method, gates:
         return _keep(place, model, file, "int8", texts, gates, labelled, facts)
 
 
+def _fp32(place: Place, model: Model, texts: Sequence[str]) -> Path:
+    """The store's fp32 file, one that is exported now, or where torch is missing the one in the model's folder."""
+    if found := fp32_file(place.store, model, place.storage):
+        return found
+    if model.onnx and not has(*_EXPORTERS):
+        return model.onnx
+    made = export_model(place, texts)
+    return resolve_derived(made.shelved.reference, model, place.storage).file
+
+
 def count_tokens(model: Model, texts: Sequence[str]) -> int:
     """Tokens that the model sees of these documents."""
     rows = TokenEncoder(model.tokenizer, model.space.max_tokens).encode(texts, model.space.document_prompt)
@@ -113,7 +128,7 @@ def count_tokens(model: Model, texts: Sequence[str]) -> int:
 def _keep(place: Place, model: Model, file: Path, precision: Literal["fp32", "int8"], texts: Sequence[str], gates: Gates,
           labelled: Labelled | None, facts: dict[str, Any]) -> Made:  # fmt: skip
     """Measure through the embedder that will use the file; keep it if it passes."""
-    original = model_card(model.reference, model.folder)
+    original, pooled = model_card(model.reference, model.folder), _is_pooled(file)
     card = DerivedCard(
         format=1,
         reference=f"models/{model.space.weights}/derived/{file_digest(file, model.reference)}/model.onnx",
@@ -122,8 +137,8 @@ def _keep(place: Place, model: Model, file: Path, precision: Literal["fp32", "in
         precision=precision,
         licence=original.licence if original else "that of its original",
         agreement={},
-        pooling=model.config.pooling,
-        normalized=model.config.normalized,
+        pooling=model.config.pooling if pooled else None,
+        normalized=model.config.normalized if pooled else None,
         dimensions=model.config.dimensions,
         **facts,
     )
@@ -135,7 +150,8 @@ def _keep(place: Place, model: Model, file: Path, precision: Literal["fp32", "in
         return count_tokens(model, some)
 
     agreement = compare_labelled(plain, fast, labelled, count) if labelled else compare_texts(plain, fast, texts, count)
-    agreement.must_reach(f"the {precision} file", min_cosine_p1=gates.min_cosine_p1, max_ndcg_loss=gates.max_ndcg_loss)
+    agreement.must_reach(f"the {precision} file", min_cosine_p1=gates.min_cosine_p1, max_ndcg_loss=gates.max_ndcg_loss,
+                         mend=_MEND[precision])  # fmt: skip
     measured = agreement.to_json() | {
         "compared_with": name,
         "data": labelled.name if labelled else f"{len(texts):,} texts of the corpus",
@@ -144,3 +160,9 @@ def _keep(place: Place, model: Model, file: Path, precision: Literal["fp32", "in
     }  # fmt: skip
     card = card.model_copy(update={"agreement": measured})
     return Made(shelve_derived(place.store, file, card), card, agreement)
+
+
+def _is_pooled(file: Path) -> bool:
+    """Whether the file gives one vector a text, and not one a token."""
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return len(session.get_outputs()[0].shape) == 2

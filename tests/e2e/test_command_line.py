@@ -75,7 +75,9 @@ def test_every_example_runs_and_every_json_parses(demo: Path) -> None:
         if verb == "drop":
             generations = backhaul_here("list", conf, "--json").json["generations"]
             words = [next(g["generation"] for g in generations if not g["live"]) if w == "NAME" else w for w in words]
-        if verb not in ("drop", "rollback", "model export", "model quantize"):  # once is all that they can do, or slow
+        if verb in ("model export", "model quantize"):
+            continue  # test_model.py runs them on a tiny model: with the demo's they take a minute
+        if verb not in ("drop", "rollback"):  # once is all that these can do
             shown = backhaul_here(*words)
             assert shown.code == 0, (words, shown.err)
             assert shown.out.strip()

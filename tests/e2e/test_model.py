@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,9 @@ def test_an_index_made_with_torch_is_asked_with_the_exported_file_and_the_other_
     for made_with, asked_with in ((torch, onnx), (onnx, torch)):
         shutil.rmtree(world.folder / "root" / "lancedb", ignore_errors=True)
         shutil.rmtree(world.folder / "root" / "corpora", ignore_errors=True)
-        assert _done(backhaul_here("run", made_with, "--json"))
+        run = ["--run", _done(backhaul_here("embed", made_with, "--json"))["run_id"]]
+        for verb in ("load", "verify", "release"):  # of a manifest that the other Maker made
+            _done(backhaul_here(verb, asked_with, *run, *(["--yes"] if verb == "release" else []), "--json"))
         hits = _done(backhaul_here("query", asked_with, TOPICS[0], "--mode", "vector", "-k", "3", "--json"))["hits"]
         assert len(hits) == 3
 
@@ -166,6 +169,35 @@ def test_two_of_three_labelled_files_are_wrong_usage(world: World) -> None:
     refused = backhaul_here("model", "compare", world.conf("onnx", **world.pinned), *_labels(world.folder)[:4])
     assert refused.code == 2
     assert "--corpus, --queries and --qrels" in refused.err
+
+
+def _without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
+    """As if they were not installed: importlib finds no module where None stands for it."""
+    for module in modules:
+        monkeypatch.setitem(sys.modules, module, None)  # type: ignore[arg-type]
+
+
+def test_where_torch_is_missing_the_exported_file_is_what_others_are_compared_with(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _without(monkeypatch, "torch", "sentence_transformers")
+    conf = world.conf("onnx", **world.pinned, **world.exported)
+    found = _done(backhaul_here("model", "compare", conf, "--sample", "20", "--json"))
+    assert found["with"] == "fp32 ONNX file"
+    assert found["cosine"]["min"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "extra"),
+    [("onnxscript", ["export"], "torch"), ("nncf", ["quantize"], "openvino"), ("onnx", ["quantize", "--method", "dynamic"], "openvino")],
+)  # fmt: skip
+def test_a_missing_extra_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch, module: str, words: list[str], extra: str
+) -> None:
+    _without(monkeypatch, module)
+    refused = backhaul_here("model", words[0], world.conf("pinned", **world.pinned), *words[1:])
+    assert refused.code == 2
+    assert f"needs {module}, which the base install leaves out; install the extra `{extra}`" in refused.err
 
 
 def test_the_hash_backend_has_no_model(world: World) -> None:

@@ -79,6 +79,7 @@ def test_the_exported_file_gives_what_encode_gives(tmp_path: Path, kind: str, po
         np.testing.assert_allclose(embedder.embed(TEXTS, role), encoded(reference, role), atol=1e-5)
 
 
+@pytest.mark.soak
 def test_the_same_model_is_exported_to_the_same_bytes(tmp_path: Path) -> None:
     from pipelines.model.export import export_onnx
 
