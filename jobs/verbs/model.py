@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from pipelines.model.pin import pin_model
 from pipelines.model.plot import plot_agreement
 from pipelines.model.quantize import Method
 from pipelines.model.sample import sample_chunks
+
+_SAY_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,8 @@ def compare(session: Session, *, labelled: LabelledFiles, sample: int, plot: Pat
     with _only_the_result():
         fast = open_embedder(place.embed, place.storage)
         plain, plain_name = open_fp32(place.store, place.embed, place.storage)
-        agreement = compare_labelled(plain, fast, found, lambda texts: count_tokens(model, texts))
+        agreement = compare_labelled(plain, fast, found, lambda texts: count_tokens(model, texts),
+                                     place.report)  # fmt: skip
     requested = fast.maker.requested
     fast_name = f"{requested.backend}, {requested.precision}"
     if plot:
@@ -107,7 +111,21 @@ def compare(session: Session, *, labelled: LabelledFiles, sample: int, plot: Pat
 
 
 def _place(session: Session) -> Place:
-    return Place(session.store, session.settings.embed, session.settings.storage)
+    return Place(session.store, session.settings.embed, session.settings.storage, _Progress(session))
+
+
+class _Progress:
+    """A line every ten seconds, and none for what takes less."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._next_s = session, 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        self._next_s = self._next_s or now + _SAY_EVERY_S
+        if now >= self._next_s:
+            self._session.say(f"compared {done:,} of {total:,} documents")
+            self._next_s = now + _SAY_EVERY_S
 
 
 def _sample(session: Session, count: int) -> list[Chunk]:

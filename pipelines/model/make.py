@@ -19,7 +19,7 @@ from pipelines.embed.models import Model, file_digest, resolve_derived
 from pipelines.embed.settings import EmbedSettings
 from pipelines.embed.tokens import TokenEncoder
 from pipelines.labelled import Labelled
-from pipelines.model.agreement import Agreement, compare_labelled, compare_texts
+from pipelines.model.agreement import Agreement, Report, compare_labelled, compare_texts
 from pipelines.model.extras import has, need
 from pipelines.model.originals import fp32_file, model_of, open_fp32
 from pipelines.model.quantize import Method, quantize_dynamic, quantize_static
@@ -39,11 +39,12 @@ _MEND = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where models are read and written, and what with."""
+    """Where models are read and written, what with, and who is told of progress."""
 
     store: Store
     embed: EmbedSettings
     storage: StorageSettings | None
+    report: Report = lambda done, total: None  # how many of how many documents were compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,9 @@ def _keep(place: Place, model: Model, file: Path, precision: Literal["fp32", "in
     def count(some: Sequence[str]) -> int:
         return count_tokens(model, some)
 
-    agreement = compare_labelled(plain, fast, labelled, count) if labelled else compare_texts(plain, fast, texts, count)
+    agreement = (
+        compare_labelled(plain, fast, labelled, count, place.report) if labelled
+        else compare_texts(plain, fast, texts, count, place.report))  # fmt: skip
     agreement.must_reach(f"the {precision} file", min_cosine_p1=gates.min_cosine_p1, max_ndcg_loss=gates.max_ndcg_loss,
                          mend=_MEND[precision])  # fmt: skip
     measured = agreement.to_json() | {
