@@ -23,7 +23,13 @@ Example: backhaul model pin conf/demo.yaml""",
 )
 
 Sample = Annotated[
-    int, typer.Option("--sample", min=1, max=20_000, help="texts of the corpus to calibrate with or compare on")
+    int,
+    typer.Option(
+        "--sample",
+        min=1,
+        max=20_000,
+        help="texts of the corpus: to calibrate with, and half as many to measure on; or to compare on",
+    ),
 ]
 Corpus = Annotated[Path | None, typer.Option("--corpus", help="BEIR corpus.jsonl, or .jsonl.gz")]
 Queries = Annotated[Path | None, typer.Option("--queries", help="BEIR queries.jsonl")]

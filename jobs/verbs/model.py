@@ -75,8 +75,9 @@ def export(session: Session, *, sample: int) -> dict[str, Any]:
 def quantize(session: Session, *, method: Method, sample: int, labelled: LabelledFiles, gates: Gates) -> dict[str, Any]:
     """An int8 ONNX file of the model in the store, if it agrees with the original."""
     found = labelled.read()
-    place, texts = _place(session), [chunk.input for chunk in _sample(session, sample)]
-    session.say(f"quantising {place.embed.model} ({method}) with {len(texts)} texts of the corpus")
+    count = sample + sample // 2  # a third is kept apart to measure on
+    place, texts = _place(session), [chunk.input for chunk in _sample(session, count)]
+    session.say(f"quantising {place.embed.model} ({method}) with a sample of the corpus")
     with _only_the_result():
         made = quantize_model(place, texts, method=method, gates=gates, labelled=found)
     return _made(made)

@@ -30,7 +30,7 @@ def quantize_static(fp32: Path, rows: Sequence[Tokens], to: Path) -> None:
     """
     need("openvino", "static quantisation", "nncf", "openvino", "onnx")
     if not rows:
-        raise SettingsError("static quantisation needs a sample, and the corpus gave no text; check source.uri")
+        raise SettingsError("static quantisation needs a sample, and the corpus gave a text at most; check source.uri")
     import nncf
     import onnx
 
