@@ -15,6 +15,7 @@ model_app = typer.Typer(
     name="model",
     rich_markup_mode=None,
     no_args_is_help=True,
+    context_settings={"max_content_width": 110},
     help="""Pin a model into the store, export or quantise it, compare it with the original.
 
 Models lie under <root>/models/, found by their digests; workers take them from there, and never from a hub.
