@@ -53,11 +53,11 @@ def measure(folder: Path, *, sets: tuple[str, ...] | list[str], limit: int | Non
             plot = ["--plot", plots / f"{name}-{precision}.svg"] if plots else []
             cut = ["--limit", str(limit)] if limit else []
             figures.setdefault(name, {})[precision] = _run("compare", conf, *labels, *plot, *cut)
-            print(backhaul_text(name, precision, figures[name][precision]))
+            print(figures_text(name, precision, figures[name][precision]))
     return figures
 
 
-def backhaul_text(name: str, precision: str, found: dict[str, Any]) -> str:
+def figures_text(name: str, precision: str, found: dict[str, Any]) -> str:
     ndcg, rate = found["ndcg@10"], found["tokens_per_s"]
     return (f"{name} {precision}: nDCG@10 {100 * ndcg['plain']:.2f} and {100 * ndcg['fast']:.2f} (loss {ndcg['relative_loss']:.2%}), "
             f"cosine p1 {found['cosine']['p1']:.4f}, tokens/s {rate['plain']:,.0f} and {rate['fast']:,.0f}")  # fmt: skip
