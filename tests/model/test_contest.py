@@ -14,6 +14,7 @@ from pipelines.embed.settings import EmbedSettings
 from pipelines.errors import GateRefused, SettingsError
 from pipelines.model.choice import Choice, chosen, keep_choice, read_choice
 from pipelines.model.contest import Measured, best, measure
+from pipelines.model.extras import has
 from pipelines.store import open_store
 from tests.e2e.corpora import write_corpus
 from tests.model.tiny import PACKAGE, tiny_model
@@ -89,6 +90,23 @@ def test_a_choice_of_another_format_is_told(tmp_path: Path) -> None:
         chosen(way(backend="auto"), store, None)
 
 
+@pytest.mark.skipif(not has("openvino"), reason="the openvino extra is not installed")
+def test_the_verb_measures_a_file_in_each_runtime_and_keeps_the_fastest(tmp_path: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr("pipelines.model.contest.has", lambda *modules: modules == ("openvino",))
+    write_corpus(tmp_path / "source", objects=1, documents=4)
+    settings = Settings.model_validate({
+        "corpus": "papers", "root": f"file://{tmp_path}/root", "source": {"uri": f"file://{tmp_path}/source"},
+        "embed": {"backend": "onnx", "derived": INT8, "threads": 1}, "index": {"target": "lancedb"},
+    })  # fmt: skip
+    found = benchmark(Session(settings, quiet=True), sample=4)
+    assert [one["backend"] for one in sorted(found["ways"], key=lambda one: one["backend"])] == ["onnx", "openvino"]
+    rates = {one["backend"]: one["tokens_per_s"] for one in found["ways"]}
+    assert found["settings"]["embed.backend"] == max(rates, key=lambda name: rates[name])
+    assert found["settings"]["embed.derived"] == INT8
+
+
+@pytest.mark.soak
 @pytest.mark.torch
 @pytest.mark.skipif(absent, reason="the torch extra is not installed")
 def test_the_verb_measures_what_is_at_hand_and_a_plan_freezes_the_choice(tmp_path: Path) -> None:
