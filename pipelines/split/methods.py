@@ -75,7 +75,7 @@ class LevelSplitter:
         for _ in range(_TRIES):
             overlap = min(self._overlap_tokens, aim // 2)
             ranges = _Cutter(tokens, levels, aim, overlap).cut((0, len(text)))
-            spans = [span for found in ranges if (span := _trimmed(text, found))]
+            spans = _once([span for found in ranges if (span := _trimmed(text, found))])
             excess = max((self._count(text, span) for span in spans), default=0) - budget_tokens
             if excess <= 0:
                 return spans
@@ -94,6 +94,13 @@ class LevelSplitter:
 
     def _count(self, text: str, span: Span) -> int:
         return len(self._spans(text[span.start : span.end]))
+
+
+def _once(spans: Sequence[Span]) -> list[Span]:
+    """Without those that the next one holds: where blanks are many, windows that overlap may begin with one word."""
+    return [
+        span for span, then in zip(spans, [*spans[1:], None], strict=True) if then is None or then.start > span.start
+    ]
 
 
 class _Cutter:

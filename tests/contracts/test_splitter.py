@@ -97,6 +97,7 @@ MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
 
 @MANY
 @given(text=TEXTS)
+@example(text="000000000000    \r\r\r\r\r000 0000")  # two windows that begin with one word, behind blanks
 def test_spans_cover_every_character_that_is_no_blank_in_order(splitter: Splitter, text: str) -> None:
     assert_covers(text, splitter.split(text, BUDGET))
 

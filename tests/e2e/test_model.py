@@ -135,7 +135,7 @@ def test_static_int8_passes_its_gate_and_is_used(world: World) -> None:
     compared = _done(
         backhaul_here("model", "compare", world.conf("int8", **world.pinned, **settings), "--sample", "20", "--json")
     )
-    assert compared["compared"] == "onnx, int8"
+    assert compared["compared"] == "openvino, int8"
     assert compared["self_made"]
     assert 0.9 <= compared["cosine"]["min"] < 1
 
@@ -160,7 +160,7 @@ def test_compare_on_labelled_files_tells_both_sides_and_draws_them(world: World)
     assert "nDCG@10" in shown.out
     assert plot.read_bytes().startswith(b"\x89PNG")
     found = _done(backhaul_here("model", "compare", conf, *labels, "--json"))
-    assert (found["with"], found["compared"], found["queries"]) == ("encode(), fp32", "onnx, fp32", 4)
+    assert (found["with"], found["compared"], found["queries"]) == ("encode(), fp32", "openvino, fp32", 4)
     assert found["ndcg@10"]["plain"] == pytest.approx(found["ndcg@10"]["fast"])
     assert found["cosine"]["min"] > 0.99999
 
