@@ -28,7 +28,8 @@ class Running:
         options = {**contender.options, "batches": contender.batches}
         if "file" in options:
             options["file"] = str(derived_file(options["file"], data))
-        self._folder = Path(tempfile.mkdtemp(prefix="running"))
+        self._temporary = tempfile.TemporaryDirectory(prefix="running")
+        self._folder = Path(self._temporary.name)
         self._errors = (self._folder / "errors").open("wb")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.contender", contender.program, orjson.dumps(options).decode(), device,
@@ -61,6 +62,7 @@ class Running:
         self._process.wait(timeout=60)
         self._process.stdout.close()
         self._errors.close()
+        self._temporary.cleanup()
 
 
 def _environment(contender: Contender, device: str, threads: int) -> Mapping[str, str]:
