@@ -15,6 +15,7 @@ model_app = typer.Typer(
     name="model",
     rich_markup_mode=None,
     no_args_is_help=True,
+    context_settings={"max_content_width": 110},
     help="""Pin a model into the store, export or quantise it, compare it with the original.
 
 Models lie under <root>/models/, found by their digests; workers take them from there, and never from a hub.
@@ -23,7 +24,13 @@ Example: backhaul model pin conf/demo.yaml""",
 )
 
 Sample = Annotated[
-    int, typer.Option("--sample", min=1, max=20_000, help="texts of the corpus to calibrate with or compare on")
+    int,
+    typer.Option(
+        "--sample",
+        min=1,
+        max=20_000,
+        help="texts of the corpus: to calibrate with, and half as many to measure on; or to compare on",
+    ),
 ]
 Corpus = Annotated[Path | None, typer.Option("--corpus", help="BEIR corpus.jsonl, or .jsonl.gz")]
 Queries = Annotated[Path | None, typer.Option("--queries", help="BEIR queries.jsonl")]

@@ -88,7 +88,7 @@ def compare(r: Result) -> str:
 
 
 def _loss(relative_loss: float) -> str:
-    return f"{-relative_loss:+.2%}"
+    return f"{round(-relative_loss, 4) + 0.0:+.2%}"  # never minus nothing
 
 
 def _settings(r: Result) -> list[str]:

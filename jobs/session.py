@@ -116,6 +116,8 @@ class Session:
             "space": self.space.to_json(),
             "maker": self.maker.to_json(),
         }
+        if s.embed.dtype != "float32":  # as it was before there was a choice, a run of the default keeps its id
+            value["dtype"] = s.embed.dtype
         plain: dict[str, Any] = orjson.loads(canonical_json(value))
         return plain
 

@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipelines.checkpoint import part_key
 from pipelines.digest import FORMAT, canonical_json, check_format, digest_bytes
@@ -42,8 +43,9 @@ TEXT_FIELDS = [
     pa.field("input_digest", pa.binary(32), nullable=False),
     pa.field("row_digest", pa.binary(32), nullable=False),
 ]
-# A vector is one FIXED_LEN_BYTE_ARRAY of little-endian float32: it reads back as one flat buffer,
-# where list<float> pays for levels per element.
+# A vector is one FIXED_LEN_BYTE_ARRAY of little-endian float32, or of float16 where its field says so: it reads back as one
+# flat buffer, where list<float> pays for levels per element.
+_DTYPE = b"dtype"  # in the metadata of that field
 SCHEMA_FIELDS = (*(f.name for f in TEXT_FIELDS), "vector")
 OF_PARTS_ALONE = ("input_digest", "position")  # what no index keeps
 
@@ -67,8 +69,8 @@ class Part:
         return asdict(self)
 
 
-def part_table(chunks: Sequence[Chunk], vectors: Vectors) -> pa.Table:
-    """Columns of SCHEMA_FIELDS; vectors is float32[len(chunks), dimensions]."""
+def part_table(chunks: Sequence[Chunk], vectors: Vectors | NDArray[np.float16]) -> pa.Table:
+    """Columns of SCHEMA_FIELDS; vectors is float32[len(chunks), dimensions], or float16, and kept so."""
     rows = [chunk.row() for chunk in chunks]
     columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in ROW_FIELDS}
     columns["metadata"] = [canonical_json(row["metadata"]).decode() for row in rows]
@@ -76,12 +78,13 @@ def part_table(chunks: Sequence[Chunk], vectors: Vectors) -> pa.Table:
     columns["input_digest"] = [bytes.fromhex(chunk.input_digest) for chunk in chunks]
     columns["row_digest"] = [bytes.fromhex(row_digest(row)) for row in rows]
     arrays = [pa.array(columns[f.name], type=f.type) for f in TEXT_FIELDS]
-    return pa.table([*arrays, _vector_column(vectors)], schema=_schema(vectors.shape[1]))
+    return pa.table([*arrays, _vector_column(vectors)], schema=_schema(vectors))
 
 
 def encode_part(number: int, table: pa.Table, space: Space, maker: ObservedMaker) -> tuple[Part, bytes]:
     """The part and the bytes of its file, whose digest names it."""
-    metadata = {"format": FORMAT, "space": space.to_json(), "maker": maker.to_json(), "dtype": "float32"}
+    metadata = {"format": FORMAT, "space": space.to_json(), "maker": maker.to_json(),
+                "dtype": _dtype_of(table).name}  # fmt: skip
     buffer = io.BytesIO()
     pq.write_table(
         table.replace_schema_metadata({"backhaul": canonical_json(metadata)}),
@@ -150,14 +153,14 @@ def part_metadata(table: pa.Table) -> dict[str, Any]:
 
 
 def vectors_of(table: pa.Table) -> Vectors:
-    """float32[rows, dimensions] of a part's vector column; one copy at most, no per-element work."""
+    """float32[rows, dimensions] of a part's vector column, exactly what it keeps; one copy at most, no per-element work."""
     column = table["vector"].combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks)
-    width = column.type.byte_width
-    buffer = column.buffers()[1]
-    flat = np.frombuffer(buffer, dtype="<f4", offset=column.offset * width, count=len(column) * width // 4)
-    return flat.reshape(len(column), width // 4)
+    width, dtype = column.type.byte_width, _dtype_of(table)
+    dimensions = width // dtype.itemsize
+    flat = np.frombuffer(column.buffers()[1], dtype=dtype, offset=column.offset * width, count=len(column) * dimensions)
+    return flat.reshape(len(column), dimensions).astype(np.float32, copy=False)
 
 
 def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
@@ -217,10 +220,19 @@ def _parquet(data: bytes) -> pq.ParquetFile:
     return pq.ParquetFile(pa.BufferReader(data))
 
 
-def _vector_column(vectors: Vectors) -> pa.Array:
-    flat = np.ascontiguousarray(vectors, dtype="<f4")
-    return pa.Array.from_buffers(pa.binary(flat.shape[1] * 4), len(flat), [None, pa.py_buffer(flat)])
+def _vector_column(vectors: Vectors | NDArray[np.float16]) -> pa.Array:
+    flat = np.ascontiguousarray(vectors, dtype=vectors.dtype.newbyteorder("<"))
+    return pa.Array.from_buffers(pa.binary(flat.shape[1] * flat.itemsize), len(flat), [None, pa.py_buffer(flat)])
 
 
-def _schema(dimensions: int) -> pa.Schema:
-    return pa.schema([*TEXT_FIELDS, pa.field("vector", pa.binary(dimensions * 4), nullable=False)])
+def _schema(vectors: Vectors | NDArray[np.float16]) -> pa.Schema:
+    kept = None if vectors.dtype == np.float32 else {_DTYPE: vectors.dtype.name}
+    width = vectors.shape[1] * vectors.itemsize
+    return pa.schema([*TEXT_FIELDS, pa.field("vector", pa.binary(width), nullable=False, metadata=kept)])
+
+
+def _dtype_of(table: pa.Table) -> np.dtype[Any]:
+    """Of the components that the vector column keeps."""
+    said = (table.schema.field("vector").metadata or {}).get(_DTYPE, b"float32")
+    found: np.dtype[Any] = np.dtype(said.decode()).newbyteorder("<")
+    return found

@@ -11,7 +11,9 @@ import re
 from pipelines.errors import BackhaulError
 
 _OF_THE_MACHINE = (BackhaulError, MemoryError, OSError, KeyboardInterrupt, SystemExit, GeneratorExit)
-_OUT_OF_MEMORY = re.compile("out of memory|allocate memory|OutOfMemory|bad_alloc", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|allocate( \d+ bytes of)? memory|can't alloc|OutOfMemory|bad_alloc", re.IGNORECASE
+)
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 _LONGEST = 200
 

@@ -6,6 +6,9 @@ import uuid
 from dataclasses import replace
 
 import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -189,3 +192,22 @@ def test_a_part_of_a_newer_format_is_refused_by_name(store: ObjectStore) -> None
     store.put(part_key("r", "p", 0, part.sha256), data)
     with pytest.raises(NewerFormat, match=r"parquet has format 2"):
         read_part(store, "r", "p", part)
+
+
+def test_half_precision_is_kept_in_half_the_bytes_and_read_as_it_is_kept(store: ObjectStore) -> None:
+    vectors = (VECTORS / 7).astype(np.float16)
+    part, data = encode_part(0, part_table(CHUNKS, vectors), SPACE, MAKER)
+    _checkpoint(store).write(0, data)
+    table = read_part(store, "r", "p", part)
+    assert table.schema.field("vector").type.byte_width == DIMENSIONS * 2
+    assert vectors_of(table).dtype == np.float32
+    assert (vectors_of(table) == vectors).all()
+    assert (vectors_of(read_columns(store, "r", "p", part, ["vector"])) == vectors).all()
+    assert _find(store) == part
+
+
+def test_half_precision_is_told_in_the_files_metadata() -> None:
+    table = part_table(CHUNKS, VECTORS.astype(np.float16))
+    _, data = encode_part(0, table, SPACE, MAKER)
+    found = pq.read_schema(pa.BufferReader(data))
+    assert orjson.loads(found.metadata[b"backhaul"])["dtype"] == "float16"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from pipelines.embed.backends import open_embedder, open_tokenizer
 from pipelines.errors import SettingsError
 from pipelines.labelled import Labelled, read_labelled, self_made
 from pipelines.model.agreement import compare_labelled
+from pipelines.model.extras import has
 from pipelines.model.make import Gates, Made, Place, count_tokens, export_model, quantize_model
 from pipelines.model.originals import model_of, open_fp32
 from pipelines.model.pin import pin_model
 from pipelines.model.plot import plot_agreement
 from pipelines.model.quantize import Method
 from pipelines.model.sample import sample_chunks
+
+_SAY_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,9 @@ def export(session: Session, *, sample: int) -> dict[str, Any]:
 def quantize(session: Session, *, method: Method, sample: int, labelled: LabelledFiles, gates: Gates) -> dict[str, Any]:
     """An int8 ONNX file of the model in the store, if it agrees with the original."""
     found = labelled.read()
-    place, texts = _place(session), [chunk.input for chunk in _sample(session, sample)]
-    session.say(f"quantising {place.embed.model} ({method}) with {len(texts)} texts of the corpus")
+    count = sample + sample // 2  # a third is kept apart to measure on
+    place, texts = _place(session), [chunk.input for chunk in _sample(session, count)]
+    session.say(f"quantising {place.embed.model} ({method}) with a sample of the corpus")
     with _only_the_result():
         made = quantize_model(place, texts, method=method, gates=gates, labelled=found)
     return _made(made)
@@ -88,7 +93,8 @@ def compare(session: Session, *, labelled: LabelledFiles, sample: int, plot: Pat
     with _only_the_result():
         fast = open_embedder(place.embed, place.storage)
         plain, plain_name = open_fp32(place.store, place.embed, place.storage)
-        agreement = compare_labelled(plain, fast, found, lambda texts: count_tokens(model, texts))
+        agreement = compare_labelled(plain, fast, found, lambda texts: count_tokens(model, texts),
+                                     place.report)  # fmt: skip
     requested = fast.maker.requested
     fast_name = f"{requested.backend}, {requested.precision}"
     if plot:
@@ -107,7 +113,21 @@ def compare(session: Session, *, labelled: LabelledFiles, sample: int, plot: Pat
 
 
 def _place(session: Session) -> Place:
-    return Place(session.store, session.settings.embed, session.settings.storage)
+    return Place(session.store, session.settings.embed, session.settings.storage, _Progress(session))
+
+
+class _Progress:
+    """A line every ten seconds, and none for what takes less."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._next_s = session, 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        self._next_s = self._next_s or now + _SAY_EVERY_S
+        if now >= self._next_s:
+            self._session.say(f"compared {done:,} of {total:,} documents")
+            self._next_s = now + _SAY_EVERY_S
 
 
 def _sample(session: Session, count: int) -> list[Chunk]:
@@ -128,7 +148,7 @@ def _made(made: Made) -> dict[str, Any]:
         "original": card.original,
         "agreement": card.agreement,
         "settings": {
-            "embed.backend": "onnx",
+            "embed.backend": "openvino" if has("openvino") else "onnx",
             "embed.derived": made.shelved.reference,
             "embed.precision": card.precision,
         },

@@ -92,12 +92,13 @@ def padded(rows: Sequence[TokenIds], pad_id: int, multiple: int = 1) -> tuple[To
     return ids, mask
 
 
-def embed_in_batches(rows: Sequence[TokenIds], budget: Budget, dimensions: int, submit: Submit,
-                     under_way: int = 1) -> Vectors:  # fmt: skip
+def embed_in_batches(rows: Sequence[TokenIds], budget: Budget, dimensions: int, submit: Submit, under_way: int = 1,
+                     release_memory: Callable[[], None] = lambda: None) -> Vectors:  # fmt: skip
     """float32[len(rows), dimensions], row i for rows[i].
 
     Args:
         under_way: batches that are started before the first one's vectors are waited for.
+        release_memory: called after memory was refused, when no batch is under way.
 
     Raises:
         Exception: what ``submit`` raised; out of memory only where a single text is too much.
@@ -106,34 +107,44 @@ def embed_in_batches(rows: Sequence[TokenIds], budget: Budget, dimensions: int, 
     todo = deque(_batches_of(rows, range(len(rows)), budget.tokens))
     started: deque[tuple[list[int], Callable[[], Vectors]]] = deque()
 
-    def again(batch: list[int], error: Exception) -> None:
-        if len(batch) == 1 or not is_out_of_memory(error):
-            raise error
-        budget.refuse(len(batch) * max(len(rows[i]) for i in batch))
-        left = [*batch, *(i for other in todo for i in other)]
-        todo.clear()
-        todo.extend(_batches_of(rows, left, budget.tokens))
-
-    def finish() -> None:
+    def finish() -> tuple[list[int], Exception] | None:
         batch, wait = started.popleft()
         try:
             vectors[batch] = wait()
-            budget.fit()
         except Exception as error:
-            again(batch, error)
+            return batch, error
+        budget.fit()
+        return None
 
-    while todo or started:
-        if not todo or len(started) >= under_way:
-            finish()
-            continue
+    def start() -> tuple[list[int], Exception] | None:
         batch = todo.popleft()
         try:
             started.append((batch, submit([rows[i] for i in batch])))
         except Exception as error:
-            while started:  # what they hold may be what was lacking
-                finish()
-            again(batch, error)
+            return batch, error
+        return None
+
+    while todo or started:
+        failed = start() if todo and len(started) < under_way else finish()
+        if failed is None:
+            continue
+        batches = [
+            _too_large(*failed),
+            *(_too_large(*other) for other in [finish() for _ in range(len(started))] if other),
+        ]
+        del failed  # an error holds on to what its batch took
+        budget.refuse(max(len(batch) * max(len(rows[i]) for i in batch) for batch in batches))
+        release_memory()
+        left = [i for batch in (*batches, *todo) for i in batch]
+        todo = deque(_batches_of(rows, left, budget.tokens))
     return vectors
+
+
+def _too_large(batch: list[int], error: Exception) -> list[int]:
+    """The batch, which smaller ones are made of. Raises ``error`` where memory is not to blame, or nothing is smaller."""
+    if len(batch) == 1 or not is_out_of_memory(error):
+        raise error
+    return batch
 
 
 def _batches_of(rows: Sequence[TokenIds], chosen: Sequence[int], batch_tokens: int) -> list[list[int]]:

@@ -24,6 +24,9 @@ class Runtime(Protocol):
         """Start one batch, its texts from the longest to the shortest; what is returned waits for its vectors,
         float32[len(rows), dimensions] as the Space has them. Called from one thread."""
 
+    def release_memory(self) -> None:
+        """Let go of what is kept for batches to come. No batch is under way."""
+
 
 class LocalEmbedder:
     """``maker`` is that of the latest call: where memory made the batches smaller, its parts are marked."""
@@ -46,7 +49,7 @@ class LocalEmbedder:
             ids = self._tokenizer.ids(texts, self.space.prompt(role), self.space.max_tokens)
         reduced = self._budget.reduced
         vectors = embed_in_batches(ids, self._budget, self.space.dimensions, self._runtime.submit,
-                                   self._runtime.under_way)  # fmt: skip
+                                   self._runtime.under_way, self._runtime.release_memory)  # fmt: skip
         reduced = reduced or self._budget.reduced
         self.maker = self._observed.reduced_to(self._budget.tokens) if reduced else self._observed
         return vectors

@@ -11,7 +11,7 @@ import orjson
 
 from pipelines.errors import SettingsError
 
-_ARCHITECTURES = ("albert", "bert", "distilbert", "electra", "llama", "mistral", "modernbert", "mpnet", "qwen2", "qwen3",
+_ARCHITECTURES = ("albert", "bert", "distilbert", "electra", "llama", "mistral", "modernbert", "mpnet", "qwen3",
                   "roberta", "xlm-roberta")  # fmt: skip
 _POOLING = {
     "mean": "pooling_mode_mean_tokens",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import onnxruntime
 
 from pipelines.embed.embedder import TokenIds, Vectors
@@ -17,6 +18,8 @@ from pipelines.embed.hardware import cpu_kind, versions
 from pipelines.embed.models import Derived, Model
 from pipelines.embed.onnx_file import describe
 from pipelines.errors import SettingsError
+
+_SHORT = np.zeros(2, dtype=np.int32)
 
 
 class OnnxRuntime:
@@ -33,6 +36,13 @@ class OnnxRuntime:
         fed = self._file.feed(rows)
         found = self._session.run([self._output], {name: fed[name] for name in self._file.inputs})[0]
         return lambda: self._file.vectors(found, fed["attention_mask"])
+
+    def release_memory(self) -> None:
+        """The session keeps what it has allocated, but for a run that is told to let go of it at its end."""
+        letting_go = onnxruntime.RunOptions()
+        letting_go.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        fed = self._file.feed([_SHORT])
+        self._session.run([self._output], {name: fed[name] for name in self._file.inputs}, letting_go)
 
 
 def _open_session(derived: Derived, threads: int) -> Any:  # Any: onnxruntime has no type information

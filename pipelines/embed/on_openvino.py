@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from pipelines.embed.embedder import TokenIds, Vectors
@@ -36,10 +37,11 @@ class OpenVinoRuntime:
         self.versions = versions("openvino", "numpy", "tokenizers")
         self.hardware = cpu_kind()
         self.under_way = requested.threads
-        compiled = _compile(derived, requested)
+        self._compile = partial(_compile, derived, requested)
+        self._free: deque[Any] = deque()
+        compiled = self._ready()
         shape = [side.get_length() if side.is_static else None for side in compiled.outputs[0].partial_shape]
         self._file = describe(derived, model, [wanted.get_any_name() for wanted in compiled.inputs], shape)
-        self._free = deque(compiled.create_infer_request() for _ in range(self.under_way))
 
     def submit(self, rows: Sequence[TokenIds]) -> Callable[[], Vectors]:
         fed = self._file.feed(rows, _MULTIPLE)
@@ -58,6 +60,16 @@ class OpenVinoRuntime:
             self._free.append(request)
             raise
         return wait
+
+    def release_memory(self) -> None:
+        """A compiled model keeps what its largest batches took; a new one has none of it."""
+        self._free.clear()
+        self._ready()
+
+    def _ready(self) -> Any:  # Any: OpenVINO's types are its own
+        compiled = self._compile()
+        self._free.extend(compiled.create_infer_request() for _ in range(self.under_way))
+        return compiled
 
 
 def _compile(derived: Derived, requested: RequestedMaker) -> Any:  # Any: OpenVINO's types are its own

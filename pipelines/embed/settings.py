@@ -40,6 +40,9 @@ class EmbedSettings(BaseModel):
     precision: Precision | None = Field(
         None, description="numbers that compute the vectors; null: those of the file that computes"
     )
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="components as parts keep them; float16 halves them, at a cosine of 0.9999 and more"
+    )
     rows_per_part: int = Field(
         2048, ge=1, le=65_536, description="chunks of one part, the checkpoint unit: seconds of work, not minutes"
     )

@@ -19,9 +19,9 @@ _HOPELESS = 32  # so many rows without one sound vector are no fault of theirs
 _HARMLESS = "A text like any other."
 
 
-def embed_sound(embedder: Embedder, rows: Sequence[Chunk], ledger: Ledger,
-                rejects: Rejects) -> tuple[Sequence[Chunk], Vectors]:  # fmt: skip
-    """The rows that have a finite vector which is not zero, and float32[len(rows), dimensions] of them.
+def embed_sound(embedder: Embedder, rows: Sequence[Chunk], ledger: Ledger, rejects: Rejects,
+                dtype: str = "float32") -> tuple[Sequence[Chunk], Vectors]:  # fmt: skip
+    """The rows that have a finite vector which is not zero, and ``dtype`` [len(rows), dimensions] of them.
 
     A row for which the embedder raises when it is alone, too, is left out before the others are embedded. So their
     batches follow from the remaining texts, on every attempt, machine and engine alike.
@@ -45,6 +45,8 @@ def embed_sound(embedder: Embedder, rows: Sequence[Chunk], ledger: Ledger,
         guilty = {id(row) for row, _ in poison}
         rows = [row for row in rows if id(row) not in guilty]
         vectors = _embed(embedder, rows)
+    with np.errstate(over="ignore"):  # what float16 cannot hold is infinite, and told as that
+        vectors = vectors.astype(dtype, copy=False)
     return _only_sound(rows, vectors, embedder.space.max_tokens, ledger, rejects)
 
 

@@ -107,7 +107,7 @@ class EmbedWork:
                     continue
                 checkpoint.begin(number)
                 with self._watch.computing():
-                    sound, vectors = embed_sound(self._embedder, rows, ledger, rejects)
+                    sound, vectors = embed_sound(self._embedder, rows, ledger, rejects, self._task.embed.dtype)
                 write = partial(self._write, number, sound, vectors, self._embedder.maker, checkpoint, tokens)
                 self._keep(parts, writing.run(write))
             self._keep(parts, writing.finish())

@@ -19,6 +19,14 @@ _SLICE = 256  # texts that each embeds in turn, so that a busy moment of the mac
 _DEPTH = 100  # documents per query that the metrics look at
 
 
+Count = Callable[[Sequence[str]], int]
+Report = Callable[[int, int], None]
+
+
+def _silent(done: int, total: int) -> None:
+    pass
+
+
 class Embeds(Protocol):
     """As much of an Embedder as a comparison needs."""
 
@@ -61,34 +69,33 @@ class Agreement:
             "tokens_per_s": {"plain": round(self.plain_tokens_per_s, 1), "fast": round(self.fast_tokens_per_s, 1)},
         }
 
-    def must_reach(self, what: str, *, min_cosine_p1: float, max_ndcg_loss: float) -> None:
-        """Raises GateRefused with the figures where vectors or rankings agree less than that."""
+    def must_reach(self, what: str, *, min_cosine_p1: float, max_ndcg_loss: float, mend: str = "measure again") -> None:
+        """Raises GateRefused with the figures, and ``mend`` for advice, where vectors or rankings agree less than that."""
         missed = []
         if self.cosine(1) < min_cosine_p1:
-            missed.append(f"cosine p1 is {self.cosine(1):.4f}, and at least {min_cosine_p1} is asked for")
+            missed.append(f"cosine p1 is {self.cosine(1):.6f}, and at least {min_cosine_p1} is asked for")
         if self.ndcg_loss is not None and self.ndcg_loss > max_ndcg_loss:
             missed.append(f"nDCG@10 falls by {self.ndcg_loss:.2%}, and at most {max_ndcg_loss:.2%} is allowed")
         if missed:
             raise GateRefused(
                 f"{what} does not agree well enough with the original: {'; '.join(missed)} (figures of {len(self.cosines):,} "
-                "documents). It was not kept; try another method or a bigger --sample, or move the gate: --min-cosine-p1, "
-                "--max-ndcg-loss"
+                f"documents). It was not kept; {mend}"
             )
 
 
 def compare_texts(
-    plain: Embeds, fast: Embeds, texts: Sequence[str], count: Callable[[Sequence[str]], int]
+    plain: Embeds, fast: Embeds, texts: Sequence[str], count: Count, report: Report = _silent
 ) -> Agreement:
-    """Vectors of documents, compared. ``count`` tells the tokens of texts, after truncation."""
-    return _compare(plain, fast, texts, count)[0]
+    """Vectors of documents, compared. ``count`` tells the tokens of texts, after truncation; ``report`` is told how many of
+    how many documents are done."""
+    return _compare(plain, fast, texts, count, report)[0]
 
 
-def compare_labelled(
-    plain: Embeds, fast: Embeds, labelled: Labelled, count: Callable[[Sequence[str]], int]
-) -> Agreement:
+def compare_labelled(plain: Embeds, fast: Embeds, labelled: Labelled, count: Count,
+                     report: Report = _silent) -> Agreement:  # fmt: skip
     """Vectors and rankings, compared; each ranking by exact search with the embedder's own queries and documents."""
     ids = list(labelled.documents)
-    found, documents = _compare(plain, fast, list(labelled.documents.values()), count)
+    found, documents = _compare(plain, fast, list(labelled.documents.values()), count, report)
     queries = list(labelled.queries.values())
     metrics = [
         score_run(labelled.qrels, _rank(list(labelled.queries), one.embed(queries, "query"), ids, vectors))
@@ -97,8 +104,8 @@ def compare_labelled(
     return Agreement(found.cosines, found.tokens, found.plain_tokens_per_s, found.fast_tokens_per_s, *metrics)
 
 
-def _compare(plain: Embeds, fast: Embeds, texts: Sequence[str],
-             count: Callable[[Sequence[str]], int]) -> tuple[Agreement, tuple[Vectors, Vectors]]:  # fmt: skip
+def _compare(plain: Embeds, fast: Embeds, texts: Sequence[str], count: Count,
+             report: Report) -> tuple[Agreement, tuple[Vectors, Vectors]]:  # fmt: skip
     embedders, seconds = (plain, fast), [0.0, 0.0]
     for one in embedders:
         one.embed(texts[:1], "document")  # the first call of a runtime is slow
@@ -108,6 +115,7 @@ def _compare(plain: Embeds, fast: Embeds, texts: Sequence[str],
             began = time.perf_counter()
             vectors[i].append(one.embed(texts[start : start + _SLICE], "document"))
             seconds[i] += time.perf_counter() - began
+        report(min(start + _SLICE, len(texts)), len(texts))
     first, second = np.concatenate(vectors[0]), np.concatenate(vectors[1])
     tokens = count(texts)
     return Agreement(_cosines(first, second), tokens, tokens / seconds[0], tokens / seconds[1]), (first, second)

@@ -57,6 +57,6 @@ def find_fp32(store: Store, model: Model, storage: StorageSettings | None) -> st
 
 
 def fp32_file(store: Store, model: Model, storage: StorageSettings | None) -> Path | None:
-    """The fp32 ONNX file itself, on this host: of the store, or of the model's own folder."""
+    """The fp32 ONNX file of the model in the store, on this host."""
     reference = find_fp32(store, model, storage)
-    return resolve_derived(reference, model, storage).file if reference else model.onnx
+    return resolve_derived(reference, model, storage).file if reference else None

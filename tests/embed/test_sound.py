@@ -130,3 +130,16 @@ def test_rows_without_a_sound_vector_are_rejects_and_counted() -> None:
 def test_many_rows_without_one_sound_vector_are_the_models_fault() -> None:
     with pytest.raises(GateRefused, match=r"no sound vector for 40 texts.*'d0' at a\.jsonl@0: NaN.*Check the model"):
         embed(Touchy(poison), rows(*["nan"] * 40))
+
+
+def test_a_component_that_half_precision_cannot_hold_is_a_bad_vector() -> None:
+    class Large(Touchy):
+        def embed(self, texts: Sequence[str], role: Role, ids: object = None) -> Vectors:
+            return np.where(np.array([["large" in text] for text in texts]), 1e5, 1.0).astype(np.float32)
+
+    ledger = Ledger()
+    rejects = Rejects(ledger)
+    sound, vectors = embed_sound(Large(lambda texts: None), rows("small", "large"), ledger, rejects, "float16")
+    assert [row.text for row in sound] == ["small"]
+    assert vectors.dtype == np.float16
+    assert rejects.counts == {"bad_vector": 1}
