@@ -12,6 +12,7 @@ from matplotlib import pyplot  # the backend comes first
 from matplotlib.patches import Patch
 
 _OURS, _PEERS, _INK = "#1f6f8b", "#c9c4b8", "#222222"
+_DEVICES = {"cpu": "processors", "cuda": "a GPU"}
 _NAMES = {"scifact": "SciFact abstracts", "medquad": "MedQuAD answers"}
 
 
@@ -32,6 +33,7 @@ def plot(figures: dict[str, Any], to: Path) -> Path:
         for at, rate in enumerate(rates):
             axis.text(rate["max"] + most * 0.015, at, f"{rate['median']:,.0f}", va="center", fontsize=8, color=_INK)
         axis.set_xlim(0, most * 1.14)
+        axis.set_ylim(-0.7, len(order) - 0.3)
         axis.set_title(f"{figures['documents']:,} {_NAMES[corpus]}", fontsize=10, loc="left")
         axis.set_xlabel("valid tokens per second (padding not counted)", fontsize=9)
         axis.xaxis.set_major_formatter("{x:,.0f}")
@@ -42,7 +44,7 @@ def plot(figures: dict[str, Any], to: Path) -> Path:
         axis.tick_params(axis="y", length=0)
     axes[0].legend(handles=[Patch(color=_OURS, label="Backhaul"), Patch(color=_PEERS, label="other programs")],
                    loc="lower right", fontsize=9, frameon=False)  # fmt: skip
-    figure.suptitle(f"Embedding with all-MiniLM-L6-v2 on {figures['device']}, {figures['threads']} threads: median of "
+    figure.suptitle(f"Embedding with all-MiniLM-L6-v2 on {_DEVICES[figures['device']]}, {figures['threads']} threads: median of "
                     f"{figures['rounds']} rounds, lines from the slowest to the fastest", fontsize=11, x=0.01, ha="left")  # fmt: skip
     figure.tight_layout(rect=(0, 0, 1, 0.97))
     pyplot.rcParams["svg.hashsalt"] = "backhaul"
