@@ -19,7 +19,7 @@ export HF_HUB_OFFLINE := 1
 # Tests and benchmarks start hundreds of processes, each of which would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup opensearch demo test check fmt golden bench bench-engines bench-quality soak notebooks spark-archive lock clean
+.PHONY: help setup opensearch demo test check fmt golden bench bench-embedding bench-engines bench-quality soak notebooks spark-archive lock clean
 
 help: ## list the verbs
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r verb does; \
@@ -49,6 +49,9 @@ golden: .venv/.all ## rewrite the golden files and generated pages; review them 
 
 bench-engines: .venv/.all ## what each engine adds to the work, and programs written by hand
 	$(BIN)/python -m tests.benchmarks.engines $(BENCH_FLAGS)
+
+bench-embedding: .venv/.all ## every way to embed beside other programs; a whole job beside other pipelines
+	for benchmark in embedding job; do $(BIN)/python -m tests.benchmarks.$$benchmark $(BENCH_FLAGS); done
 
 bench: .venv/.all ## what Backhaul adds to its embedder; planning and memory at scale
 	for benchmark in overhead planning resume memory; do $(BIN)/python -m tests.benchmarks.$$benchmark; done
