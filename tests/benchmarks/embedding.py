@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import psutil
 
 from pipelines.embed.backends import open_tokenizer
 from pipelines.embed.models import resolve_model
@@ -45,6 +46,7 @@ from tests.e2e.command import PROJECT, environment
 CORPORA = ("scifact", "medquad")
 SHARES = (1, 2, 4, 8, 16)
 LENGTH_ROUNDS = 3
+GB_EACH = 1.0  # of a contender that stays alive, on average; those with large batches hold up to 4
 
 
 @dataclass(slots=True)
@@ -118,9 +120,12 @@ def _started(stack: ExitStack, arguments: argparse.Namespace, folder: Path,
     running, left_out = [], {}
     sample = sample_of(folder, corpora)
     tokens = sum(corpus.turn(0, 16)[1] for corpus in corpora)
-    for contender in contenders(arguments.device):
-        if arguments.only and contender != REFERENCE and not any(word in contender.name for word in arguments.only):
-            continue
+    chosen = [one for one in contenders(arguments.device) if not arguments.only or one == REFERENCE
+              or any(word in one.name for word in arguments.only)]  # fmt: skip
+    if (free := psutil.virtual_memory().available / 1e9) < len(chosen) * GB_EACH:
+        raise SystemExit(f"{len(chosen)} contenders want about {len(chosen) * GB_EACH:.0f} GB of memory and {free:.1f} GB are "
+                         "free; end what else runs, or choose some with --only")  # fmt: skip
+    for contender in chosen:
         try:
             each = Running(contender, arguments.device, arguments.threads, arguments.data)
             stack.callback(each.end)
