@@ -93,10 +93,11 @@ def padded(rows: Sequence[TokenIds], pad_id: int, multiple: int = 1) -> tuple[To
 
 
 def embed_in_batches(rows: Sequence[TokenIds], budget: Budget, dimensions: int, submit: Submit, under_way: int = 1,
-                     release_memory: Callable[[], None] = lambda: None) -> Vectors:  # fmt: skip
+                     release_memory: Callable[[], None] = lambda: None, multiple: int = 1) -> Vectors:  # fmt: skip
     """float32[len(rows), dimensions], row i for rows[i].
 
     Args:
+        multiple: of which the lengths of padded batches are; then there are few shapes of batches.
         under_way: batches that are started before the first one's vectors are waited for.
         release_memory: called after memory was refused, when no batch is under way.
 
@@ -104,7 +105,7 @@ def embed_in_batches(rows: Sequence[TokenIds], budget: Budget, dimensions: int, 
         Exception: what ``submit`` raised; out of memory only where a single text is too much.
     """
     vectors = np.empty((len(rows), dimensions), dtype=np.float32)
-    todo = deque(_batches_of(rows, range(len(rows)), budget.tokens))
+    todo = deque(_batches_of(rows, range(len(rows)), budget.tokens, multiple))
     started: deque[tuple[list[int], Callable[[], Vectors]]] = deque()
 
     def finish() -> tuple[list[int], Exception] | None:
@@ -136,7 +137,7 @@ def embed_in_batches(rows: Sequence[TokenIds], budget: Budget, dimensions: int, 
         budget.refuse(max(len(batch) * max(len(rows[i]) for i in batch) for batch in batches))
         release_memory()
         left = [i for batch in (*batches, *todo) for i in batch]
-        todo = deque(_batches_of(rows, left, budget.tokens))
+        todo = deque(_batches_of(rows, left, budget.tokens, multiple))
     return vectors
 
 
@@ -147,8 +148,8 @@ def _too_large(batch: list[int], error: Exception) -> list[int]:
     return batch
 
 
-def _batches_of(rows: Sequence[TokenIds], chosen: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    batches = token_batches([len(rows[i]) for i in chosen], batch_tokens)
+def _batches_of(rows: Sequence[TokenIds], chosen: Sequence[int], batch_tokens: int, multiple: int) -> list[list[int]]:
+    batches = token_batches([-(-len(rows[i]) // multiple) * multiple for i in chosen], batch_tokens)
     return [[chosen[at] for at in batch] for batch in batches]
 
 

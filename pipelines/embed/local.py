@@ -14,11 +14,13 @@ from pipelines.space import ObservedMaker, RequestedMaker
 
 
 class Runtime(Protocol):
-    """A loaded model. ``versions`` and ``hardware`` go into the Maker; ``under_way`` batches keep it busy."""
+    """A loaded model. ``versions`` and ``hardware`` go into the Maker; ``under_way`` batches keep it busy, whose lengths it
+    wants to be of a ``multiple``."""
 
     versions: tuple[tuple[str, str], ...]
     hardware: str
     under_way: int
+    multiple: int
 
     def submit(self, rows: Sequence[TokenIds]) -> Callable[[], Vectors]:
         """Start one batch, its texts from the longest to the shortest; what is returned waits for its vectors,
@@ -49,7 +51,7 @@ class LocalEmbedder:
             ids = self._tokenizer.ids(texts, self.space.prompt(role), self.space.max_tokens)
         reduced = self._budget.reduced
         vectors = embed_in_batches(ids, self._budget, self.space.dimensions, self._runtime.submit,
-                                   self._runtime.under_way, self._runtime.release_memory)  # fmt: skip
+                                   self._runtime.under_way, self._runtime.release_memory, self._runtime.multiple)  # fmt: skip
         reduced = reduced or self._budget.reduced
         self.maker = self._observed.reduced_to(self._budget.tokens) if reduced else self._observed
         return vectors

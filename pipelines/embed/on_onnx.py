@@ -27,6 +27,7 @@ class OnnxRuntime:
         self.versions = versions("onnxruntime", "numpy", "tokenizers")
         self.hardware = cpu_kind()
         self.under_way = 1
+        self.multiple = 1
         self._session = _open_session(derived, threads)
         output = self._session.get_outputs()[0]
         self._output = output.name

@@ -37,6 +37,7 @@ class OpenVinoRuntime:
         self.versions = versions("openvino", "numpy", "tokenizers")
         self.hardware = cpu_kind()
         self.under_way = requested.threads
+        self.multiple = _MULTIPLE if model.space.max_tokens % _MULTIPLE == 0 else 1
         self._compile = partial(_compile, derived, requested)
         self._free: deque[Any] = deque()
         compiled = self._ready()
@@ -44,7 +45,7 @@ class OpenVinoRuntime:
         self._file = describe(derived, model, [wanted.get_any_name() for wanted in compiled.inputs], shape)
 
     def submit(self, rows: Sequence[TokenIds]) -> Callable[[], Vectors]:
-        fed = self._file.feed(rows, _MULTIPLE)
+        fed = self._file.feed(rows, self.multiple)
         request = self._free.popleft()
 
         def wait() -> Vectors:
@@ -76,7 +77,8 @@ def _compile(derived: Derived, requested: RequestedMaker) -> Any:  # Any: OpenVI
     options = {
         "INFERENCE_NUM_THREADS": requested.threads,
         "NUM_STREAMS": requested.threads,
-        "INFERENCE_PRECISION_HINT": "bf16" if requested.precision == "bf16" else "f32",
+        # What an int8 file leaves in floats is at most as exact as its int8; processors without bf16 take fp32 for it.
+        "INFERENCE_PRECISION_HINT": "f32" if requested.precision == "fp32" else "bf16",
         "ENABLE_CPU_PINNING": False,  # several workers share the cores
     }
     try:

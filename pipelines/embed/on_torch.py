@@ -65,6 +65,7 @@ class TorchRuntime:
         self.hardware = torch.cuda.get_device_name(self._device) if on_gpu else cpu_kind()
         # A GPU has the next batch while the last one's vectors are copied; a processor would gain nothing.
         self.under_way = 2 if on_gpu else 1
+        self.multiple = 1
         if requested.precision == "fp16" and not on_gpu:
             raise SettingsError(
                 "embed.precision fp16 needs a GPU, and torch finds none here; set embed.precision: bf16"

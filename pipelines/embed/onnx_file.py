@@ -26,8 +26,7 @@ class OnnxFile:
     space: Space
 
     def feed(self, rows: Sequence[TokenIds], multiple: int = 1) -> dict[str, Tokens]:
-        """Inputs int64[len(rows), longest], the longest rounded up to a multiple, where the model's limit allows it."""
-        multiple = multiple if self.space.max_tokens % multiple == 0 else 1
+        """Inputs int64[len(rows), longest], the longest rounded up to a multiple."""
         ids, mask = padded(rows, self.pad_id, multiple)
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
 

@@ -90,6 +90,19 @@ def test_vectors_come_back_in_the_order_of_the_texts(lengths: list[int], budget:
     assert device.under_way == 0
 
 
+@given(LENGTHS, BUDGETS)
+def test_lengths_of_a_multiple_make_few_shapes_of_batches(lengths: list[int], budget: int) -> None:
+    shapes: set[tuple[int, int]] = set()
+
+    def submit(rows: Sequence[TokenIds]) -> Callable[[], Vectors]:
+        shapes.add((len(rows), -(-max(len(row) for row in rows) // 16) * 16))
+        return lambda: np.zeros((len(rows), 1), dtype=np.float32)
+
+    embed_in_batches(texts(lengths), Budget(budget), 1, submit, multiple=16)
+    full = {length for _, length in shapes}
+    assert len(shapes) <= len(full) + 1  # the last one may be smaller
+
+
 @given(LENGTHS, st.integers(600, 20_000), st.integers(600, 20_000), st.booleans(), st.integers(1, 3))
 def test_out_of_memory_makes_batches_smaller_and_loses_no_text(lengths: list[int], asked: int, holds: int, late: bool,
                                                              under_way: int) -> None:  # fmt: skip
