@@ -118,10 +118,10 @@ def _compare(plain: Embeds, fast: Embeds, texts: Sequence[str], count: Count,
         report(min(start + _SLICE, len(texts)), len(texts))
     first, second = np.concatenate(vectors[0]), np.concatenate(vectors[1])
     tokens = count(texts)
-    return Agreement(_cosines(first, second), tokens, tokens / seconds[0], tokens / seconds[1]), (first, second)
+    return Agreement(cosines_of(first, second), tokens, tokens / seconds[0], tokens / seconds[1]), (first, second)
 
 
-def _cosines(first: Vectors, second: Vectors) -> NDArray[np.float64]:
+def cosines_of(first: Vectors, second: Vectors) -> NDArray[np.float64]:
     """Of each row with its counterpart; 0 where either has no direction, which agrees with nothing."""
     one, other = first.astype(np.float64), second.astype(np.float64)
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any
@@ -19,6 +19,7 @@ from pipelines.embed.backends import open_embedder, open_tokenizer
 from pipelines.embed.embedder import Vectors
 from pipelines.embed.settings import EmbedSettings, Precision
 from pipelines.errors import BackhaulError
+from pipelines.model.agreement import cosines_of
 from pipelines.model.extras import has
 from pipelines.model.shelf import find_derived
 from pipelines.storage import StorageSettings
@@ -81,9 +82,8 @@ def measure(found: Sequence[EmbedSettings], texts: Sequence[str], storage: Stora
         measured, vectors = _in_a_process(way, texts, storage)
         if plain is None and vectors is not None and measured.settings.precision == "fp32":
             plain = vectors
-        cosine = None if plain is None or vectors is None else _cosine_p1(plain, vectors)
-        yield Measured(measured.settings, measured.tokens_per_s, measured.load_s, measured.warm_s, cosine,
-                       measured.hardware, measured.failed)  # fmt: skip
+        cosine = None if plain is None or vectors is None else float(np.percentile(cosines_of(plain, vectors), 1))
+        yield replace(measured, cosine_p1=cosine)
 
 
 def best(measured: Sequence[Measured], least_cosine_p1: float) -> Measured | None:
@@ -146,11 +146,6 @@ def _measure_here(way: EmbedSettings, texts: list[str],
     settings = way.model_copy(update={"batch_tokens": fastest, "precision": embedder.maker.requested.precision})
     return Measured(settings, median(rates[fastest]), ready - began, warm - ready,
                     hardware=embedder.maker.hardware), vectors  # fmt: skip
-
-
-def _cosine_p1(plain: Vectors, vectors: Vectors) -> float:
-    lengths = np.linalg.norm(plain, axis=1) * np.linalg.norm(vectors, axis=1)
-    return float(np.percentile((plain * vectors).sum(axis=1) / np.maximum(lengths, 1e-12), 1))
 
 
 def _torch_precisions() -> tuple[str, ...]:
