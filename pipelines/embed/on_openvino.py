@@ -6,6 +6,7 @@ Where a processor has them, int8 files use VNNI or AMX, and bf16 uses AVX-512 BF
 
 from __future__ import annotations
 
+import ctypes
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from pipelines.embed.hardware import cpu_kind, versions
 from pipelines.embed.models import Derived, Model
 from pipelines.embed.onnx_file import describe
 from pipelines.errors import SettingsError
+from pipelines.poison import is_out_of_memory
 from pipelines.space import RequestedMaker
 
 try:
@@ -28,6 +30,8 @@ except ImportError as missing:
 
 # For each new shape of a batch OpenVINO prepares its kernels anew.
 _MULTIPLE = 16
+_M_MMAP_THRESHOLD = -3  # malloc.h of glibc
+_LARGE_BLOCK = 256 << 10  # bytes
 
 
 class OpenVinoRuntime:
@@ -63,7 +67,9 @@ class OpenVinoRuntime:
         return wait
 
     def release_memory(self) -> None:
-        """A compiled model keeps what its largest batches took; a new one has none of it."""
+        """A compiled model keeps what its largest batches took, and what one that ran out of memory still computes is
+        not to be trusted; a new one has none of it."""
+        _return_what_is_freed()
         self._free.clear()
         self._ready()
 
@@ -71,6 +77,17 @@ class OpenVinoRuntime:
         compiled = self._compile()
         self._free.extend(compiled.create_infer_request() for _ in range(self.under_way))
         return compiled
+
+
+def _return_what_is_freed() -> None:
+    """From now on the process gives large blocks back as it frees them.
+
+    glibc raises the size from which it does so to that of the largest block freed, up to 32 MB (mallopt(3),
+    M_MMAP_THRESHOLD), and what is smaller stays with the process, in pieces that fit no later batch.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
 def _compile(derived: Derived, requested: RequestedMaker) -> Any:  # Any: OpenVINO's types are its own
@@ -84,4 +101,6 @@ def _compile(derived: Derived, requested: RequestedMaker) -> Any:  # Any: OpenVI
     try:
         return openvino.Core().compile_model(str(derived.file), "CPU", options)
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise SettingsError(f"{derived.file} is no model that OpenVINO loads ({error}); choose another") from error

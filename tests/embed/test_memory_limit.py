@@ -13,8 +13,8 @@ from pipelines.embed.backends import open_embedder
 from pipelines.embed.settings import EmbedSettings
 
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "sentence_transformers"}
-# Texts, and MB that a process may take beside what it holds when it is warm. OpenVINO prepares kernels for each shape.
-SIZES = {"onnx": (100, 60), "openvino": (240, 400), "torch": (100, 60)}
+# Texts, and MB that a process may take beside what it holds when it is warm.
+SIZES = {"onnx": (100, 60), "openvino": (160, 200), "torch": (100, 60)}
 # Its first batch warms up whatever takes memory once; then the limit is what it has and a little more.
 LIMITED = """
 import resource, sys
