@@ -2,6 +2,7 @@
 
 BackhaulError                1   failed, resumable
 ├── SettingsError            2   wrong usage or settings
+│   └── QueryRefused         2   a question that cannot be asked of this generation
 ├── GateRefused              3   a gate or limit refused
 │   ├── SpaceMismatch        3   vectors of two Spaces would have been mixed
 │   ├── NewerFormat          3   written by a later version of Backhaul
@@ -32,6 +33,10 @@ class BackhaulError(Exception):
 
 class SettingsError(BackhaulError):
     exit_code = 2
+
+
+class QueryRefused(SettingsError):
+    pass
 
 
 class GateRefused(BackhaulError):

@@ -6,112 +6,206 @@ Hybrid is fused here unless the target does it by the same formula, so that it m
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 
 from pipelines.embed.embedder import Embedder, Vectors
-from pipelines.errors import SettingsError, TargetError
+from pipelines.errors import QueryRefused, TargetError
 from pipelines.space import Space
-from pipelines.targets.target import Hit, IndexTarget, Query
+from pipelines.targets.filters import Filter
+from pipelines.targets.target import Hit, IndexTarget, Query, Rank
 
 Mode = Literal["lexical", "vector", "hybrid"]
-Filters = Sequence[tuple[str, str]]
+Fusion = Literal["rrf", "weighted"]
 
 RANK_CONSTANT = 60
 """k of reciprocal rank fusion, as in Cormack, Clarke and Büttcher, SIGIR 2009."""
 
-_FUSION_DEPTH = 100  # candidates that each side gives at least
+CANDIDATES = 100
+"""What each side of a fusion gives at least; so many rows are grouped by document at least."""
+
+_SIDES = ("lexical", "vector")
 _QUERIES_PER_REQUEST = 64
 
 
-def search(target: IndexTarget, embedder: Embedder | None, generation: str, text: str, *, mode: Mode, k: int,
-           exact: bool = False, filters: Filters = ()) -> list[Hit]:  # fmt: skip
-    """At most ``k`` hits for one text; see ``search_many``."""
-    return search_many(target, embedder, generation, [text], mode=mode, k=k, exact=exact, filters=filters)[0]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """How to search, whatever is asked.
+
+    Args:
+        k: hits wanted, after the first ``skip``.
+        exact: score every row instead of walking the graph; says nothing about the lexical side.
+        filters: conditions that every hit meets, within the vector search too.
+        by_document: the best hit of each document alone, of the candidates.
+        fusion: of a hybrid search: by reciprocal ranks, or by scores brought to [0, 1] and weighted.
+        lexical_weight: share of the lexical side in a weighted fusion, the vector side has the rest.
+        candidates: rows that each side of a fusion gives, and that are grouped; more where ``skip + k`` is more.
+            With another number of candidates a fused order is another one, so all pages of an answer need the same.
+        with_vectors: hits bring their vectors.
+    """
+
+    mode: Mode = "hybrid"
+    k: int = 10
+    skip: int = 0
+    exact: bool = False
+    filters: tuple[Filter, ...] = ()
+    by_document: bool = False
+    fusion: Fusion = "rrf"
+    lexical_weight: float = 0.5
+    candidates: int = CANDIDATES
+    with_vectors: bool = False
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.skip < 0:
+            raise QueryRefused(f"k is {self.k} and skip {self.skip}; ask for at least one hit, after none or more")
+        if self.mode not in get_args(Mode):
+            raise QueryRefused(f"mode {self.mode!r} is unknown; choose {', '.join(get_args(Mode))}")
+        if self.fusion not in get_args(Fusion) or not 0 <= self.lexical_weight <= 1:
+            raise QueryRefused(f"fusion {self.fusion!r} with {self.lexical_weight} is unknown; choose rrf, or weighted "
+                               "with a share of the lexical side from 0 to 1")  # fmt: skip
+
+    @property
+    def depth(self) -> int:
+        """Rows that each side is asked for."""
+        wanted = self.skip + self.k
+        return max(wanted, self.candidates) if self.by_document or self.mode == "hybrid" else wanted
 
 
-def search_many(target: IndexTarget, embedder: Embedder | None, generation: str, texts: Sequence[str], *, mode: Mode,
-                k: int, exact: bool = False, filters: Filters = ()) -> list[list[Hit]]:  # fmt: skip
-    """One list of at most ``k`` hits for each text, best first; equal scores are ordered by id.
+def search(target: IndexTarget, embedder: Embedder | None, generation: str, text: str, how: How) -> list[Hit]:
+    """At most ``how.k`` hits for one text; see ``search_many``."""
+    return search_many(target, embedder, generation, [text], how)[0]
+
+
+def search_many(target: IndexTarget, embedder: Embedder | None, generation: str, texts: Sequence[str], how: How,
+                ) -> list[list[Hit]]:  # fmt: skip
+    """``search_vectors`` of the texts' own vectors.
 
     Args:
         embedder: may be None for mode ``lexical`` alone.
-        generation: a concrete name (``target.live``), so that all parts of an answer come from one index.
-        exact: score every row instead of walking the graph; says nothing about the lexical side.
-        filters: (field, value) pairs that every hit meets.
-
-    Scores are the target's own, for ``hybrid`` the sum of 1 / (60 + rank) over both sides.
 
     Raises:
-        SettingsError: ``k`` below 1, an unknown mode, or no embedder where one is needed.
+        QueryRefused: no embedder where one is needed.
         SpaceMismatch: the generation holds vectors of another Space than the embedder's.
+    """
+    if how.mode == "lexical":
+        return search_vectors(target, generation, texts, None, how)
+    if embedder is None:
+        raise QueryRefused("vector and hybrid search need an embedder; use mode lexical without one")
+    must_hold(target, generation, embedder.space)
+    if not texts:
+        return []
+    return search_vectors(target, generation, texts, embedder.embed(texts, "query"), how)
+
+
+def must_hold(target: IndexTarget, generation: str, space: Space) -> None:
+    """Raises TargetError where the generation is absent, SpaceMismatch where its vectors are of another Space."""
+    meta = target.meta(generation)
+    if meta is None:
+        raise TargetError(f"generation {generation} does not exist; `backhaul list CONF` shows those that do")
+    Space(**meta.space).must_equal(space, f"generation {generation}")
+
+
+def search_vectors(target: IndexTarget, generation: str, texts: Sequence[str | None], vectors: Vectors | None, how: How,
+                   *, deadline_s: float | None = None) -> list[list[Hit]]:  # fmt: skip
+    """One list of at most ``how.k`` hits for each query, best first; equal scores are ordered by id.
+
+    Args:
+        generation: a concrete name (``target.live``), so that all parts of an answer come from one index.
+        texts: None where a query has none: a vector search needs none.
+        vectors: float32[len(texts), dimensions] in the generation's Space; None for mode ``lexical``.
+        deadline_s: seconds that the index may take, for all of them.
+
+    Scores are the target's own; for ``hybrid`` the sum of 1 / (60 + rank) over both sides, or the weighted sum of both
+    sides' scores, each brought to [0, 1] by its lowest and highest among the candidates.
+
+    Raises:
+        QueryRefused: a filter by a field that is none, a text or a vector is missing.
         TargetError: the generation is absent, or the index could not be reached.
     """
-    if k < 1:
-        raise SettingsError(f"k is {k}; ask for at least one hit")
-    if mode not in ("lexical", "vector", "hybrid"):
-        raise SettingsError(f"mode {mode!r} is unknown; choose lexical, vector or hybrid")
-    vectors = None if mode == "lexical" else _embed(target, embedder, generation, texts)
-    depth = max(k, _FUSION_DEPTH) if mode == "hybrid" else k
+    in_target = how.mode == "hybrid" and how.fusion == "rrf" and target.fuses
     queries = [
         query
         for row, text in enumerate(texts)
-        for query in _sides(target, text, None if vectors is None else vectors[row], mode, depth, exact, tuple(filters))
+        for query in _queries(text, None if vectors is None else vectors[row], how, in_target)
     ]
     answers = [
         hits
         for start in range(0, len(queries), _QUERIES_PER_REQUEST)
-        for hits in target.search(generation, queries[start : start + _QUERIES_PER_REQUEST])
+        for hits in target.search(generation, queries[start : start + _QUERIES_PER_REQUEST], deadline_s=deadline_s)
     ]
-    if mode == "hybrid" and not target.fuses:
-        answers = [fuse(answers[row : row + 2]) for row in range(0, len(answers), 2)]
-    return [_ordered(hits)[:k] for hits in answers]
+    if how.mode == "hybrid" and not in_target:
+        answers = [_fused(answers[row : row + 2], how) for row in range(0, len(answers), 2)]
+    rankings = (_ordered(hits) for hits in answers)
+    grouped = (best_per_document(hits) if how.by_document else hits for hits in rankings)
+    return [hits[how.skip : how.skip + how.k] for hits in grouped]
 
 
 def fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
     """Reciprocal rank fusion: a hit scores the sum of 1 / (60 + rank) over the rankings that hold it, ranks from 1.
 
-    Which ranking comes first makes no difference.
+    Which ranking comes first makes no difference to scores. Hits say where each side of a hybrid search had them.
     """
-    scores: dict[str, float] = {}
-    found: dict[str, Hit] = {}
-    for ranking in rankings:
-        for rank, hit in enumerate(_ordered(ranking), start=1):
-            scores[hit.id] = scores.get(hit.id, 0.0) + 1.0 / (RANK_CONSTANT + rank)
-            found.setdefault(hit.id, hit)
-    return _ordered(replace(hit, score=scores[id_]) for id_, hit in found.items())
+    return _summed(rankings, [[1.0 / (RANK_CONSTANT + rank) for rank in range(1, len(each) + 1)] for each in rankings])
+
+
+def fuse_weighted(rankings: Sequence[Sequence[Hit]], weights: Sequence[float]) -> list[Hit]:
+    """A hit scores the weighted sum of its scores, each brought to [0, 1] within its ranking (min-max, as in OpenSearch's
+    normalization processor); where all scores of a ranking are equal, they count as 1."""
+    return _summed(
+        rankings, [[weight * share for share in _shares(each)] for each, weight in zip(rankings, weights, strict=True)]
+    )
 
 
 def best_per_document(hits: Iterable[Hit]) -> list[Hit]:
-    """The first hit of each document, in order: what a document's best chunk says of it."""
-    best: dict[str, Hit] = {}
+    """The first hit of each document, in order: what a document's best chunk says of it. Two tenants may each have a
+    document of one id."""
+    best: dict[tuple[str | None, str], Hit] = {}
     for hit in hits:
-        best.setdefault(hit.document_id, hit)
+        best.setdefault((hit.tenant, hit.document_id), hit)
     return list(best.values())
 
 
-def _sides(target: IndexTarget, text: str, vector: Vectors | None, mode: Mode, k: int, exact: bool,
-           filters: tuple[tuple[str, str], ...]) -> list[Query]:  # fmt: skip
-    if mode == "hybrid" and target.fuses:
-        return [Query(text=text, vector=vector, exact=exact, k=k, filters=filters)]
-    lexical = Query(text=text, k=k, filters=filters)
-    nearest = Query(vector=vector, exact=exact, k=k, filters=filters)
-    return {"lexical": [lexical], "vector": [nearest], "hybrid": [lexical, nearest]}[mode]
+def _queries(text: str | None, vector: Vectors | None, how: How, in_target: bool) -> list[Query]:
+    if how.mode != "vector" and text is None:
+        raise QueryRefused(f"a {how.mode} search needs a text")
+    if how.mode != "lexical" and vector is None:
+        raise QueryRefused(f"a {how.mode} search needs a vector")
+    asked = Query(k=how.depth, filters=how.filters, with_vectors=how.with_vectors)
+    lexical, nearest = replace(asked, text=text), replace(asked, vector=vector, exact=how.exact)
+    if in_target:
+        return [replace(nearest, text=text)]
+    return {"lexical": [lexical], "vector": [nearest], "hybrid": [lexical, nearest]}[how.mode]
 
 
-def _embed(target: IndexTarget, embedder: Embedder | None, generation: str, texts: Sequence[str]) -> Vectors:
-    """float32[len(texts), dimensions], in the generation's own Space or not at all."""
-    if embedder is None:
-        raise SettingsError("vector and hybrid search need an embedder; use mode lexical without one")
-    meta = target.meta(generation)
-    if meta is None:
-        raise TargetError(f"generation {generation} does not exist; `backhaul list CONF` shows those that do")
-    Space(**meta.space).must_equal(embedder.space, f"generation {generation}")
-    if not texts:
-        return np.empty((0, embedder.space.dimensions), dtype=np.float32)
-    return embedder.embed(texts, "query")
+def _fused(sides: Sequence[Sequence[Hit]], how: How) -> list[Hit]:
+    if how.fusion == "rrf":
+        return fuse(sides)
+    return fuse_weighted(sides, (how.lexical_weight, 1.0 - how.lexical_weight))
+
+
+def _summed(rankings: Sequence[Sequence[Hit]], worth: Sequence[Sequence[float]]) -> list[Hit]:
+    """Every hit once, its score the sum of what each ranking's places are worth."""
+    found: dict[str, Hit] = {}
+    scores: dict[str, float] = {}
+    sources: dict[str, dict[str, Rank]] = {}
+    for number, (ranking, places) in enumerate(zip(rankings, worth, strict=True)):
+        for rank, (hit, place) in enumerate(zip(_ordered(ranking), places, strict=True), start=1):
+            found.setdefault(hit.id, hit)
+            scores[hit.id] = scores.get(hit.id, 0.0) + place
+            if number < len(_SIDES):
+                sources.setdefault(hit.id, {})[_SIDES[number]] = Rank(rank, hit.score)
+    return _ordered(replace(hit, score=scores[id_], sources=sources.get(id_, {})) for id_, hit in found.items())
+
+
+def _shares(ranking: Sequence[Hit]) -> list[float]:
+    """Of the way from the lowest score to the highest, best first."""
+    scores = np.array([hit.score for hit in _ordered(ranking)])
+    if not len(scores):
+        return []
+    low, high = scores.min(), scores.max()
+    return [*map(float, (scores - low) / (high - low) if high > low else np.ones_like(scores))]
 
 
 def _ordered(hits: Iterable[Hit]) -> list[Hit]:

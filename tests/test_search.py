@@ -18,10 +18,11 @@ from pipelines.embed.embedder import Role, Vectors
 from pipelines.errors import SettingsError, SpaceMismatch, TargetError
 from pipelines.parts import part_table
 from pipelines.releases import ReleaseLog
-from pipelines.search import best_per_document, fuse, search, search_many
+from pipelines.search import How, best_per_document, fuse, search, search_many
 from pipelines.space import ObservedMaker, RequestedMaker, Space
 from pipelines.storage import StorageSettings
 from pipelines.store import open_store
+from pipelines.targets.filters import equals
 from pipelines.targets.on_lancedb import LanceTarget
 from pipelines.targets.target import Hit, IndexSettings, IndexTarget, Meta, Query
 
@@ -62,7 +63,7 @@ class TwoSides:
     def meta(self, name: str) -> Meta:
         return Meta("papers", "r", SPACE.to_json(), ())
 
-    def search(self, name: str, queries: Sequence[Query]) -> list[list[Hit]]:
+    def search(self, name: str, queries: Sequence[Query], *, deadline_s: float | None = None) -> list[list[Hit]]:
         return [self._sides["lexical" if query.vector is None else "vector"][: query.k] for query in queries]
 
 
@@ -88,7 +89,7 @@ def target() -> IndexTarget:
 
 
 def ask(target: IndexTarget, text: str, *, mode: Literal["lexical", "vector", "hybrid"], **options: Any) -> list[str]:
-    return [hit.id for hit in search(target, LetterEmbedder(), "g", text, mode=mode, **{"k": 10, **options})]
+    return [hit.id for hit in search(target, LetterEmbedder(), "g", text, How(mode=mode, **{"k": 10, **options}))]
 
 
 def hit(id_: str, score: float = 1.0, document_id: str = "d") -> Hit:
@@ -96,7 +97,7 @@ def hit(id_: str, score: float = 1.0, document_id: str = "d") -> Hit:
 
 
 def test_lexical_search_finds_words_and_needs_no_embedder(target: IndexTarget) -> None:
-    hits = search(target, None, "g", "wagons", mode="lexical", k=10)
+    hits = search(target, None, "g", "wagons", How(mode="lexical"))
     assert {hit.id for hit in hits} == {IDS[0], IDS[2]}
 
 
@@ -106,7 +107,7 @@ def test_vector_search_finds_by_nearness_alone(target: IndexTarget) -> None:
 
 def test_queries_are_embedded_as_queries_and_together(target: IndexTarget) -> None:
     embedder = LetterEmbedder()
-    search_many(target, embedder, "g", ["one", "two", "three"], mode="hybrid", k=2)
+    search_many(target, embedder, "g", ["one", "two", "three"], How(k=2))
     assert embedder.asked == [(["one", "two", "three"], "query")]
 
 
@@ -118,56 +119,58 @@ def test_hybrid_puts_first_what_both_sides_find(target: IndexTarget) -> None:
 
 def test_hybrid_sums_reciprocal_ranks(target: IndexTarget) -> None:
     lexical, vector = (ask(target, "wagon wheels", mode=mode) for mode in ("lexical", "vector"))
-    (best, *_) = search(target, LetterEmbedder(), "g", "wagon wheels", mode="hybrid", k=10)
+    (best, *_) = search(target, LetterEmbedder(), "g", "wagon wheels", How())
     assert best.score == pytest.approx(1 / (60 + 1 + lexical.index(best.id)) + 1 / (60 + 1 + vector.index(best.id)))
 
 
 def test_hybrid_looks_deeper_than_k() -> None:
     """The best of the sum is second on both sides, so the first of each side would hide it."""
     sides = {"lexical": [hit("a", 9), hit("both", 8)], "vector": [hit("b", 9), hit("both", 8)]}
-    (best,) = search(TwoSides(sides), LetterEmbedder(), "g", "any", mode="hybrid", k=1)
+    (best,) = search(TwoSides(sides), LetterEmbedder(), "g", "any", How(k=1))
     assert best.id == "both"
 
 
 @pytest.mark.parametrize("mode", ["lexical", "vector", "hybrid"])
 def test_filters_hold_for_every_hit(target: IndexTarget, mode: Literal["lexical", "vector", "hybrid"]) -> None:
-    assert set(ask(target, "wagon motors", mode=mode, filters=[("tenant", "odd")])) <= {IDS[1], IDS[3]}
+    assert set(ask(target, "wagon motors", mode=mode, filters=(equals("tenant", "odd"),))) <= {IDS[1], IDS[3]}
 
 
 @pytest.mark.parametrize("mode", ["lexical", "vector", "hybrid"])
 def test_many_texts_answer_as_one_by_one(target: IndexTarget, mode: Literal["lexical", "vector", "hybrid"]) -> None:
     texts = [f"{TEXTS[n % 5]} {n}" for n in range(150)]
-    answers = search_many(target, LetterEmbedder(), "g", texts, mode=mode, k=3, exact=True)
+    answers = search_many(target, LetterEmbedder(), "g", texts, How(mode=mode, k=3, exact=True))
     assert [[hit.id for hit in hits] for hits in answers[::29]] == [
         ask(target, text, mode=mode, k=3, exact=True) for text in texts[::29]
     ]
 
 
 def test_no_texts_have_no_answers(target: IndexTarget) -> None:
-    assert search_many(target, LetterEmbedder(), "g", [], mode="hybrid", k=3) == []
+    assert search_many(target, LetterEmbedder(), "g", [], How(k=3)) == []
 
 
 def test_another_space_is_refused_before_anything_is_embedded(target: IndexTarget) -> None:
     embedder = LetterEmbedder(replace(SPACE, weights="x" * 64, pooling="cls"))
     with pytest.raises(SpaceMismatch, match=r"(?s)generation g .*weights: .*pooling: "):
-        search(target, embedder, "g", "wagons", mode="hybrid", k=3)
+        search(target, embedder, "g", "wagons", How(k=3))
     assert embedder.asked == []
 
 
 def test_an_absent_generation_is_named(target: IndexTarget) -> None:
     with pytest.raises(TargetError, match="nowhere"):
-        search(target, LetterEmbedder(), "nowhere", "wagons", mode="vector", k=3)
+        search(target, LetterEmbedder(), "nowhere", "wagons", How(mode="vector", k=3))
 
 
-@pytest.mark.parametrize(("wrong", "said"), [({"k": 0}, "at least one"), ({"mode": "fuzzy"}, "lexical, vector or")])
+@pytest.mark.parametrize(
+    ("wrong", "said"), [({"k": 0}, "at least one"), ({"mode": "fuzzy"}, "lexical, vector, hybrid")]
+)
 def test_a_request_without_sense_is_refused(target: IndexTarget, wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        search(target, LetterEmbedder(), "g", "wagons", **{"mode": "vector", "k": 3, **wrong})
+        search(target, LetterEmbedder(), "g", "wagons", How(**{"mode": "vector", "k": 3, **wrong}))
 
 
 def test_vector_search_without_an_embedder_is_refused(target: IndexTarget) -> None:
     with pytest.raises(SettingsError, match="embedder"):
-        search(target, None, "g", "wagons", mode="vector", k=3)
+        search(target, None, "g", "wagons", How(mode="vector", k=3))
 
 
 def test_fusion_orders_equal_scores_by_id() -> None:

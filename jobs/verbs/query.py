@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jobs.session import Session
 from pipelines.embed.backends import open_embedder
 from pipelines.embed.embedder import Embedder
 from pipelines.errors import SettingsError
 from pipelines.labelled import read_qrels, read_queries, score_run
-from pipelines.search import best_per_document, search, search_many
+from pipelines.search import How, Mode, best_per_document, search, search_many
 
-Mode = Literal["lexical", "vector", "hybrid"]
 _BATCH = 50
 _DEPTH = 100  # documents per query that the metrics look at
 _CHUNKS_PER_DOCUMENT = 5  # how many more chunks to fetch when documents were split
@@ -24,7 +23,7 @@ def query_live(session: Session, text: str, *, mode: Mode, k: int, exact: bool) 
     if not text.strip():
         raise SettingsError('the query is empty; give it as backhaul query CONF "some words"')
     live = session.live()
-    hits = search(session.target, _embedder(session, mode), live.name, text, mode=mode, k=k, exact=exact)
+    hits = search(session.target, _embedder(session, mode), live.name, text, How(mode=mode, k=k, exact=exact))
     return {
         "generation": live.name,
         "hits": [{**asdict(hit), "metadata": hit.metadata} for hit in hits],
@@ -44,8 +43,8 @@ def evaluate_live(session: Session, queries: Path, qrels: Path, *, mode: Mode, e
     ids = list(asked)
     for start in range(0, len(ids), _BATCH):
         batch = ids[start : start + _BATCH]
-        answers = search_many(session.target, embedder, live.name, [asked[i] for i in batch],
-                              mode=mode, k=depth, exact=exact)  # fmt: skip
+        how = How(mode=mode, k=depth, exact=exact)
+        answers = search_many(session.target, embedder, live.name, [asked[i] for i in batch], how)
         for query_id, hits in zip(batch, answers, strict=True):
             best = best_per_document(hits)[:_DEPTH]
             # Ranks, not scores: equal scores must not be broken by the evaluator in another way.

@@ -13,16 +13,32 @@ import pyarrow.compute as pc
 
 from pipelines.digest import canonical_json, check_format
 from pipelines.document import ROW_FIELDS
-from pipelines.errors import TargetError
+from pipelines.embed.embedder import Vectors
+from pipelines.errors import QueryRefused, TargetError
 from pipelines.parts import TEXT_FIELDS, vectors_of
 from pipelines.space import Space
+from pipelines.targets.filters import METADATA, Filter, check_filters, filter_types
 from pipelines.targets.target import Hit, IndexSettings, Meta, Query, ScannedRows
 
 SEARCH_TEXT = "search_text"
-FILTERS = ("doc_type", "tenant", "document_id", "partition")
-HIT_FIELDS = ("id", "document_id", "text", "title", "uri", "metadata")
+HIT_FIELDS = (
+    "id",
+    "document_id",
+    "text",
+    "title",
+    "uri",
+    "metadata",
+    "tenant",
+    "doc_type",
+    "date",
+    "ordinal",
+    "start",
+    "end",
+)
 SCAN_FIELDS = (*ROW_FIELDS, "partition", "number", "row_digest", "vector")
 _META = b"backhaul"
+# Dates are text here, ISO 8601 from the longest unit to the shortest: what begins with a bound lies within it.
+_AFTER_ALL = "~"
 _DROPPED = b"backhaul:dropped"
 
 _NOT_STORED = ("position", "input_digest")  # of a part: for messages and for reuse
@@ -170,26 +186,43 @@ def scanned_rows(table: pa.Table) -> ScannedRows:
 
 def hits_of(table: pa.Table, query: Query) -> list[Hit]:
     """Best first, ties by id. A vector hit scores the cosine similarity, a lexical one BM25."""
-    rows = table.to_pylist()
-    scores = [row["_score"] if query.vector is None else 1.0 - row["_distance"] for row in rows]
-    hits = [
-        Hit(row["id"], row["document_id"], score, row["text"], row["title"], row["uri"], orjson.loads(row["metadata"]))
-        for row, score in zip(rows, scores, strict=True)
-    ]
-    return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+    vectors: Sequence[Vectors | None] = [None] * table.num_rows
+    if "vector" in table.column_names:
+        flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=True)
+        vectors = [*flat.reshape(table.num_rows, -1)]
+        table = table.drop_columns(["vector"])
+    found = [_hit(row, query, vector) for row, vector in zip(table.to_pylist(), vectors, strict=True)]
+    return sorted(found, key=lambda hit: (-hit.score, hit.id))
 
 
-def where(filters: Sequence[tuple[str, str]]) -> str | None:
+def _hit(row: dict[str, Any], query: Query, vector: Vectors | None) -> Hit:
+    score = row.pop("_score", 0.0) if query.vector is None else 1.0 - row.pop("_distance")
+    return Hit(**row | {"metadata": orjson.loads(row["metadata"])}, score=score, vector=vector)
+
+
+def where(filters: Sequence[Filter]) -> str | None:
     """The filters as SQL, joined by AND; values are literals whatever they hold.
 
     Raises:
-        TargetError: a field that is no filter.
+        QueryRefused: a field that is no filter.
     """
-    for name, _ in filters:
-        if name not in FILTERS:
-            instead = ", or by metadata with index.target opensearch" if name.startswith("metadata.") else ""
-            raise TargetError(f"{name!r} is no filter of LanceDB; filter by {', '.join(FILTERS)}{instead}")
-    return " AND ".join(f"`{name}` = {literal(value)}" for name, value in filters) or None
+    types = filter_types({})
+    for wanted in filters:
+        if wanted.field.startswith(METADATA):
+            raise QueryRefused(f"{wanted.field!r} is no filter of LanceDB; filter by {', '.join(types)}, "
+                               "or by metadata with index.target opensearch")  # fmt: skip
+    check_filters(filters, types)
+    return " AND ".join(map(_condition, filters)) or None
+
+
+def _condition(wanted: Filter) -> str:
+    if wanted.any_of and wanted.field == "date":
+        within = (_condition(Filter("date", at_least=day, at_most=day)) for day in wanted.any_of)
+        return f"({' OR '.join(f'({each})' for each in within)})"
+    if wanted.any_of:
+        return f"`{wanted.field}` IN ({', '.join(map(literal, wanted.any_of))})"
+    bounds = [(">=", wanted.at_least), ("<", None if wanted.at_most is None else wanted.at_most + _AFTER_ALL)]
+    return " AND ".join(f"`{wanted.field}` {sign} {literal(value)}" for sign, value in bounds if value is not None)
 
 
 def literal(value: str) -> str:

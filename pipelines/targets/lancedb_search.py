@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from pipelines.targets.filters import Filter, equals
 from pipelines.targets.lancedb_rows import HIT_FIELDS, SEARCH_TEXT, hits_of, where
 from pipelines.targets.target import Hit, Query
 
@@ -16,6 +18,7 @@ _PROBES = 20
 # approximate scores comparable with exact ones. On 45,106 sentences of SciFact (MiniLM, m 16, ef 128): recall@10
 # 0.995 at 4.4 ms and 24 MB; without it 0.989; a graph of float32 0.994 and 73 MB.
 _REFINE = 2
+_ROWS_OF_A_DOCUMENT = 100_000  # LanceDB sorts nothing itself
 
 Table = Any  # lancedb is untyped at this border
 
@@ -35,7 +38,7 @@ def answer(table: Table, query: Query, *, graph: bool, ef: int) -> list[Hit]:
 def nearest(table: Table, query: Query, *, exact: bool, ef: int) -> pa.Table:
     """HIT_FIELDS and ``_distance`` (1 less the cosine) of the rows nearest to ``query.vector``, filters inside."""
     found = table.search(query.vector, vector_column_name="vector").distance_type("cosine")
-    found = found.select([*HIT_FIELDS, "_distance"]).limit(query.k)
+    found = found.select([*_fields(query), "_distance"]).limit(query.k)
     if condition := where(query.filters):
         found = found.where(condition, prefilter=True)
     if exact:
@@ -47,7 +50,18 @@ def _lexical(table: Table, query: Query) -> pa.Table:
     from lancedb.query import MatchQuery
 
     found = table.search(MatchQuery(query.text or "", SEARCH_TEXT), query_type="fts")
-    found = found.select([*HIT_FIELDS, "_score"]).limit(query.k)
+    found = found.select([*_fields(query), "_score"]).limit(query.k)
     if condition := where(query.filters):
         found = found.where(condition, prefilter=True)
     return found.to_arrow()
+
+
+def chunks(table: Table, document_id: str, filters: Sequence[Filter], limit: int) -> list[Hit]:
+    """The first rows of a document by ordinal."""
+    found = table.search().where(where((equals("document_id", document_id), *filters))).select(list(HIT_FIELDS))
+    rows = found.limit(_ROWS_OF_A_DOCUMENT).to_arrow().sort_by([("ordinal", "ascending"), ("id", "ascending")])
+    return sorted(hits_of(rows.slice(0, limit), Query()), key=lambda hit: (hit.ordinal, hit.id))
+
+
+def _fields(query: Query) -> tuple[str, ...]:
+    return (*HIT_FIELDS, "vector") if query.with_vectors else HIT_FIELDS

@@ -17,6 +17,7 @@ import pyarrow as pa
 from pipelines.errors import AliasMoved, SettingsError, TargetError
 from pipelines.releases import ReleaseLog
 from pipelines.storage import StorageSettings
+from pipelines.targets.filters import Filter, equals, filter_types
 from pipelines.targets.lancedb_connection import Connection, text_analysis
 from pipelines.targets.lancedb_indices import (
     ANN_MIN_ROWS,
@@ -40,7 +41,7 @@ from pipelines.targets.lancedb_rows import (
     table_schema,
     where,
 )
-from pipelines.targets.lancedb_search import answer
+from pipelines.targets.lancedb_search import answer, chunks
 from pipelines.targets.target import Generation, Health, Hit, IndexSettings, Loaded, Meta, Query, ScannedRows
 
 _COMMITS_PER_TIDYING = 128  # while loading: every version lists every file, so a long history costs its square
@@ -132,7 +133,7 @@ class LanceTarget:
     def count(self, name: str, partition: str | None = None) -> int:
         table = self._open(name)
         with self._connection.translated(f"counting {name}"):
-            return int(table.count_rows(None if partition is None else where((("partition", partition),))))
+            return int(table.count_rows(None if partition is None else where((equals("partition", partition),))))
 
     def scan(self, name: str, partition: str) -> Iterator[ScannedRows]:
         """Two passes: numbers and row addresses of the partition first, then its rows by pages of 1,024.
@@ -141,7 +142,7 @@ class LanceTarget:
         """
         table = self._open(name)
         with self._connection.translated(f"scanning {name}"):
-            rows = table.search().where(where((("partition", partition),))).select(["number"]).with_row_id(True)
+            rows = table.search().where(where((equals("partition", partition),))).select(["number"]).with_row_id(True)
             places = rows.to_arrow().sort_by("number")["_rowid"].to_pylist()
         for start in range(0, len(places), _SCAN_ROWS):
             with self._connection.translated(f"scanning {name}"):
@@ -163,12 +164,22 @@ class LanceTarget:
             with self._connection.translated(f"deleting from {name}"):
                 table.delete(f"id IN ({some})")
 
-    def search(self, name: str, queries: Sequence[Query]) -> list[list[Hit]]:
-        """Lexical: BM25 over title and text. Vector: cosine, by the HNSW graph where one is built."""
+    def search(self, name: str, queries: Sequence[Query], *, deadline_s: float | None = None) -> list[list[Hit]]:
+        """Lexical: BM25 over title and text. Vector: cosine, by the HNSW graph where one is built. Embedded, it takes no
+        deadline."""
         table = self._open(name)
         with self._connection.translated(f"searching {name}"):
             graph = any(query.vector is not None for query in queries) and has_graph(table)
             return [answer(table, query, graph=graph, ef=self._settings.ef_search) for query in queries]
+
+    def filters(self, name: str) -> dict[str, str]:
+        return filter_types({})
+
+    def chunks(self, name: str, document_id: str, filters: Sequence[Filter], limit: int, *,
+               deadline_s: float | None = None) -> list[Hit]:  # fmt: skip
+        table = self._open(name)
+        with self._connection.translated(f"reading {name}"):
+            return chunks(table, document_id, filters, limit)
 
     def live(self, corpus: str) -> str | None:
         newest = self._log.newest(self.id)
@@ -210,7 +221,7 @@ class LanceTarget:
     def capabilities(self) -> dict[str, str]:
         return {
             "types of metadata": "no: values keep their types in one column, declared or not",
-            "filters by metadata": "no: by doc_type, tenant, document_id and partition",
+            "filters by metadata": f"no: by {', '.join(filter_types({}))}",
             "analysis": "no: language analysers and standard",
             "hybrid": "no: fused here",
         }

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipelines.backoff import Backoff
 from pipelines.parts import vectors_of
 from pipelines.releases import ReleaseLog
+from pipelines.targets.filters import Filter, check_filters, filter_types
 from pipelines.targets.opensearch_alias import Aliases
 from pipelines.targets.opensearch_bulk import BulkWriter
 from pipelines.targets.opensearch_capabilities import Capabilities, must_support, probe, refusals, service_of
@@ -26,7 +27,7 @@ from pipelines.targets.opensearch_index import Indices, path_of
 from pipelines.targets.opensearch_lines import Lines, delete_lines, form_for, index_lines
 from pipelines.targets.opensearch_pace import Pace
 from pipelines.targets.opensearch_scan import of_partition, scan_partition
-from pipelines.targets.opensearch_search import METADATA, failure_in, hits_of, multi_search_body
+from pipelines.targets.opensearch_search import chunks_body, failure_in, hits_of, multi_search_body
 from pipelines.targets.opensearch_templates import templates_on
 from pipelines.targets.opensearch_watch import Watch
 from pipelines.targets.target import Generation, Health, Hit, IndexSettings, Loaded, Meta, Query, ScannedRows
@@ -164,11 +165,25 @@ class OpenSearchTarget:
             )
         self._indices.refresh(name)
 
-    def search(self, name: str, queries: Sequence[Query]) -> list[list[Hit]]:
+    def search(self, name: str, queries: Sequence[Query], *, deadline_s: float | None = None) -> list[list[Hit]]:
+        wanted = [condition for query in queries for condition in query.filters]
+        if wanted:
+            check_filters(wanted, self.filters(name))
         found: list[list[Hit]] = []
         for start in range(0, len(queries), _SEARCHES):
-            found += self._search(name, list(queries[start : start + _SEARCHES]))
+            found += self._search(name, queries[start : start + _SEARCHES], deadline_s)
         return found
+
+    def filters(self, name: str) -> dict[str, str]:
+        meta = self.meta(name)
+        if meta is None:
+            raise self._cluster.error(f"generation {name} does not exist; `backhaul list CONF` shows those that do")
+        return filter_types({field: meta.metadata_types.get(field, "keyword") for field in meta.metadata_fields})
+
+    def chunks(self, name: str, document_id: str, filters: Sequence[Filter], limit: int, *,
+               deadline_s: float | None = None) -> list[Hit]:  # fmt: skip
+        check_filters(filters, self.filters(name))
+        return hits_of(self._ask(name, chunks_body(document_id, filters, limit), deadline_s))
 
     def live(self, corpus: str) -> str | None:
         return self._aliases.live(corpus)
@@ -245,25 +260,17 @@ class OpenSearchTarget:
             raise self._cluster.error("index.vectors: byte takes whole numbers from -128 to 127, and a vector holds "
                                       f"{vectors[wrong][0]}; set index.vectors: float and index.compression: 4")  # fmt: skip
 
-    def _types_of(self, name: str, queries: Sequence[Query]) -> dict[str, str]:
-        """Types of the generation's metadata fields, if a query asks for them."""
-        if not any(field.startswith(METADATA) for query in queries for field, _ in query.filters):
-            return {}
-        meta = self.meta(name)
-        if meta is None:
-            raise self._cluster.error(f"generation {name} does not exist; `backhaul list CONF` shows those that do")
-        return {field: meta.metadata_types.get(field, "keyword") for field in meta.metadata_fields}
-
-    def _ask(self, name: str, body: dict[str, Any]) -> Any:  # Any: JSON
+    def _ask(self, name: str, body: dict[str, Any], deadline_s: float | None = None) -> Any:  # Any: JSON
         """One search of every shard: of those that do not answer the rest would be counted in silence."""
         params = {"allow_partial_search_results": "false"}
-        return self._cluster.call("POST", f"{path_of(name)}/_search", body, params=params)
+        return self._cluster.call("POST", f"{path_of(name)}/_search", body, params=params, deadline_s=deadline_s)
 
-    def _search(self, name: str, queries: list[Query]) -> list[list[Hit]]:
-        body = multi_search_body(queries, self._settings, self._types_of(name, queries))
-        backoff = Backoff(SEARCH_DEADLINE_S)
+    def _search(self, name: str, queries: Sequence[Query], deadline_s: float | None) -> list[list[Hit]]:
+        body = multi_search_body(queries, self._settings, deadline_s)
+        deadline_s = SEARCH_DEADLINE_S if deadline_s is None else deadline_s
+        backoff = Backoff(deadline_s)
         while True:
-            answer = self._cluster.call("POST", f"{path_of(name)}/_msearch", body, deadline_s=SEARCH_DEADLINE_S)
+            answer = self._cluster.call("POST", f"{path_of(name)}/_msearch", body, deadline_s=deadline_s)
             failures = [failure for each in answer["responses"] if (failure := failure_in(each))]
             if not failures:
                 return [hits_of(each) for each in answer["responses"]]

@@ -5,9 +5,9 @@ A target knows rows, mappings and its own client; it knows no runs, parts, recei
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from pipelines.embed.embedder import Vectors
 from pipelines.targets.extra_settings import check_analysis, check_extra
+from pipelines.targets.filters import Filter
 from pipelines.targets.vectors import VectorSettings
 
 # Keys that came later count only where they are set, so that the names of older generations stay.
@@ -128,13 +129,21 @@ class Query:
     vector: np.ndarray[Any, np.dtype[np.float32]] | None = None
     exact: bool = False
     k: int = 10
-    # (field, value): doc_type, tenant, document_id, partition; where the target has them, metadata.<name>
-    filters: tuple[tuple[str, str], ...] = ()
+    filters: tuple[Filter, ...] = ()  # by the fields of IndexTarget.filters
+    with_vectors: bool = False  # of the hits; returning them can cost ten times the query
+
+
+class Rank(NamedTuple):
+    """Where a ranking has a hit, from 1, and by which score."""
+
+    rank: int
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A row of an index; higher ``score`` is better, comparable within one answer only."""
+    """A row of an index; higher ``score`` is better, comparable within one answer only. ``start`` and ``end`` are those of
+    its text in the document's; ``sources`` says by side (lexical, vector) how a hybrid search came to it."""
 
     id: str
     document_id: str
@@ -143,6 +152,14 @@ class Hit:
     title: str = ""
     uri: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+    tenant: str | None = None
+    doc_type: str | None = None
+    date: str | None = None
+    ordinal: int = 0
+    start: int = 0
+    end: int = 0
+    vector: np.ndarray[Any, np.dtype[np.float32]] | None = None
+    sources: Mapping[str, Rank] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +252,20 @@ class IndexTarget(Protocol):
     def delete(self, name: str, ids: Sequence[str]) -> None:
         """Rows by their ``keys``; absent ones are no error. Seen on return."""
 
-    def search(self, name: str, queries: Sequence[Query]) -> list[list[Hit]]:
-        """One list of at most ``k`` hits per query, best first. ``name`` is concrete, never the alias."""
+    def search(self, name: str, queries: Sequence[Query], *, deadline_s: float | None = None) -> list[list[Hit]]:
+        """One list of at most ``k`` hits per query, best first. ``name`` is concrete, never the alias. ``deadline_s``
+        seconds are all that it may take, the index's own work included, where the target can say so.
+
+        Raises:
+            QueryRefused: a filter is not of ``filters``, or its values not of its type.
+        """
+
+    def filters(self, name: str) -> dict[str, str]:
+        """Type of each field that a query may filter by: keyword, number, date or boolean."""
+
+    def chunks(self, name: str, document_id: str, filters: Sequence[Filter], limit: int, *,
+               deadline_s: float | None = None) -> list[Hit]:  # fmt: skip
+        """The first ``limit`` rows of a document by ordinal, of those that pass the filters; each scores 0."""
 
     def live(self, corpus: str) -> str | None:
         """The generation that the alias ``corpus`` names. Raises TargetError when something else has the name."""

@@ -12,7 +12,7 @@ import orjson
 
 from pipelines.embed.embedder import Embedder
 from pipelines.errors import NotFound, SettingsError
-from pipelines.search import best_per_document, search_many
+from pipelines.search import How, best_per_document, search_many
 from pipelines.storage import StorageSettings
 from pipelines.store import open_store
 from pipelines.targets.target import IndexTarget
@@ -51,8 +51,8 @@ def rankings(target: IndexTarget, embedder: Embedder | None, generation: str, go
              settings: VerifySettings) -> list[Ranking]:  # fmt: skip
     """The best ``golden_k`` documents for each golden query. Raises SpaceMismatch as ``search_many`` does."""
     k = settings.golden_k
-    answers = search_many(target, embedder, generation, [each.query for each in golden], mode=settings.golden_mode,
-                          k=min(_MOST_HITS, k * _CHUNKS_PER_DOCUMENT))  # fmt: skip
+    how = How(mode=settings.golden_mode, k=min(_MOST_HITS, k * _CHUNKS_PER_DOCUMENT))
+    answers = search_many(target, embedder, generation, [each.query for each in golden], how)
     return [[hit.document_id for hit in best_per_document(hits)[:k]] for hits in answers]
 
 

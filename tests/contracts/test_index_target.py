@@ -15,10 +15,11 @@ import pytest
 from pipelines.digest import digest_of
 from pipelines.document import Chunk, Document, Position, Span, row_digest
 from pipelines.embed.embedder import Vectors
-from pipelines.errors import AliasMoved, SpaceMismatch, TargetError
+from pipelines.errors import AliasMoved, QueryRefused, SpaceMismatch, TargetError
 from pipelines.parts import part_table
 from pipelines.space import Space
 from pipelines.store import open_store
+from pipelines.targets.filters import equals
 from pipelines.targets.target import Generation, IndexTarget, Meta, Query
 from tests.contracts.index_targets import TARGETS, Opener
 
@@ -356,27 +357,27 @@ class TestSearch:
     ) -> None:
         inside = [n for n in range(ROWS) if partition_of(n) == value] if field == "partition" else range(0, ROWS, 2)
         far_away = -VECTORS[list(inside)].mean(axis=0)
-        (hits,) = target.search(loaded, [Query(vector=far_away, exact=exact, k=9, filters=((field, value),))])
+        (hits,) = target.search(loaded, [Query(vector=far_away, exact=exact, k=9, filters=(equals(field, value),))])
         best = sorted(inside, key=lambda n: -float(VECTORS[n] @ far_away))[:9]
         assert [hit.id for hit in hits] == [CHUNKS[n].id for n in best]
 
     def test_lexical_hits_obey_filters(self, target: IndexTarget, loaded: str) -> None:
         document_id = CHUNKS[8].document.id
-        (hits,) = target.search(loaded, [Query(text="plain", filters=(("document_id", document_id),))])
+        (hits,) = target.search(loaded, [Query(text="plain", filters=(equals("document_id", document_id),))])
         assert {hit.id for hit in hits} == {CHUNKS[8].id, CHUNKS[9].id}
 
     def test_filters_are_joined_by_and(self, target: IndexTarget, loaded: str) -> None:
-        filters = (("document_id", CHUNKS[8].document.id), ("tenant", "acme"))
+        filters = (equals("document_id", CHUNKS[8].document.id), equals("tenant", "acme"))
         (hits,) = target.search(loaded, [Query(vector=VECTORS[9], filters=filters)])
         assert [hit.id for hit in hits] == [CHUNKS[8].id]
 
     def test_a_filter_value_is_never_syntax(self, target: IndexTarget, loaded: str) -> None:
-        (hits,) = target.search(loaded, [Query(vector=VECTORS[0], filters=(("tenant", "x' OR '1'='1"),))])
+        (hits,) = target.search(loaded, [Query(vector=VECTORS[0], filters=(equals("tenant", "x' OR '1'='1"),))])
         assert hits == []
 
     def test_an_unknown_filter_is_refused(self, target: IndexTarget, loaded: str) -> None:
-        with pytest.raises(TargetError, match="colour"):
-            target.search(loaded, [Query(text="plain", filters=(("colour", "red"),))])
+        with pytest.raises(QueryRefused, match="colour"):
+            target.search(loaded, [Query(text="plain", filters=(equals("colour", "red"),))])
 
     @pytest.mark.parametrize("query", [Query(text="plain", k=3), Query(vector=VECTORS[0], k=3)])
     def test_no_more_than_k_hits(self, target: IndexTarget, loaded: str, query: Query) -> None:

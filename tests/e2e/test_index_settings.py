@@ -11,6 +11,7 @@ import pytest
 from jobs.session import Session
 from jobs.settings import load_settings
 from pipelines.embed.backends import open_embedder
+from pipelines.targets.filters import equals
 from pipelines.targets.target import Query
 from tests.e2e.command import backhaul_here
 from tests.e2e.corpora import write_conf, write_corpus
@@ -37,7 +38,7 @@ def test_a_run_into_a_compressed_index_of_typed_metadata_is_proved_and_released(
     session = Session(load_settings(conf, special), quiet=True)
     vector = open_embedder(session.settings.embed, session.settings.storage).embed(["anything"], "query")[0]
     query = Query(
-        vector=vector, k=100, exact=True, filters=(("metadata.rank", "7.0"),)
+        vector=vector, k=100, exact=True, filters=(equals("metadata.rank", "7.0"),)
     )  # as a keyword it would be no "7"
     (hits,) = session.target.search(session.live().name, [query])
     assert [hit.metadata["rank"] for hit in hits] == [7, 7]

@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.errors import NewerFormat, SettingsError, TargetError
+from pipelines.errors import NewerFormat, QueryRefused, SettingsError, TargetError
 from pipelines.releases import ReleaseLog
 from pipelines.storage import StorageSettings
 from pipelines.store import open_store
+from pipelines.targets.filters import equals
 from pipelines.targets.lancedb_rows import mark_dropped, table_schema
 from pipelines.targets.on_lancedb import LanceTarget
 from pipelines.targets.target import IndexSettings, Meta, Query
@@ -296,7 +297,7 @@ class TestGraph:
     def test_a_narrow_filter_still_gives_k_hits(self, target: LanceTarget) -> None:
         target.load("g", [rows(range(12_000), clusters=300), rows(range(12_000, 12_015), partition="narrow", seed=3)])
         target.finish_load("g")
-        far_away = Query(vector=np.ones(DIMENSIONS, "f4"), k=15, filters=(("partition", "narrow"),))
+        far_away = Query(vector=np.ones(DIMENSIONS, "f4"), k=15, filters=(equals("partition", "narrow"),))
         assert len(target.search("g", [far_away])[0]) == 15
 
     def test_a_small_table_has_no_graph(self, target: LanceTarget) -> None:
@@ -325,8 +326,8 @@ def load_until_killed(uri: str, sender: multiprocessing.connection.Connection) -
 
 
 def test_a_filter_by_metadata_is_refused_with_what_there_is_instead(target: LanceTarget) -> None:
-    with pytest.raises(TargetError, match=r"metadata\.lang.*is no filter of LanceDB.*index\.target opensearch"):
-        target.search("g", [Query(text="row", filters=(("metadata.lang", "en"),))])
+    with pytest.raises(QueryRefused, match=r"metadata\.lang.*is no filter of LanceDB.*index\.target opensearch"):
+        target.search("g", [Query(text="row", filters=(equals("metadata.lang", "en"),))])
 
 
 def test_types_of_metadata_are_part_of_what_a_generation_is(target: LanceTarget) -> None:

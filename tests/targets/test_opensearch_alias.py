@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipelines.errors import AliasMoved, TargetError
+from pipelines.targets.filters import equals
 from pipelines.targets.target import Query
 from tests.fixtures.faulty_opensearch import Act, Forward, Request, faulty_opensearch
 from tests.fixtures.opensearch import delete_indices
@@ -136,5 +137,5 @@ def test_a_query_asks_what_is_live_and_not_again_what_that_generation_is(case: C
             name = target.live(case.corpus)
             assert name is not None
             assert target.meta(name) == case.meta
-            target.search(name, [Query(text="row", filters=(("metadata.lang", "de"),))])
+            target.search(name, [Query(text="row", filters=(equals("metadata.lang", "de"),))])
     assert asked == [f"/{case.corpus}/_mapping", f"/{one}/_msearch"]

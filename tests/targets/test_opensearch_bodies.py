@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from pipelines.errors import TargetError
+from pipelines.targets.filters import equals
 from pipelines.targets.opensearch_mapping import index_body, load_profile, search_profile
 from pipelines.targets.opensearch_search import search_body
 from pipelines.targets.target import IndexSettings, Meta, Query
@@ -45,7 +46,7 @@ CASES: dict[str, dict[str, Any]] = {
     "faiss_gpu": {"engine": "faiss", "gpu_build": True, "derived_source": True},
 }
 QUERY = Query(text="steam engines", vector=np.arange(1, DIMENSIONS + 1, dtype=np.float32), k=10,
-              filters=(("tenant", "acme"), ("metadata.stars", "4.5")))  # fmt: skip
+              filters=(equals("tenant", "acme"), equals("metadata.stars", "4.5")))  # fmt: skip
 
 
 def settings(values: dict[str, Any]) -> IndexSettings:
@@ -56,7 +57,7 @@ def bodies(values: dict[str, Any]) -> dict[str, Any]:
     s = settings(values)
     vector = Query(vector=QUERY.vector, k=QUERY.k, filters=QUERY.filters)
     return {"index": index_body(s, "papers-one", META, DIMENSIONS, 2), "while loading": load_profile(s),
-            "afterwards": search_profile(s), "search": search_body(vector, s, TYPES)}  # fmt: skip
+            "afterwards": search_profile(s), "search": search_body(vector, s)}  # fmt: skip
 
 
 def same_as_golden(name: str, found: Any) -> None:

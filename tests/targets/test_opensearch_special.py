@@ -10,8 +10,9 @@ import numpy as np
 import orjson
 import pytest
 
-from pipelines.errors import TargetError
-from pipelines.search import fuse, search, search_many
+from pipelines.errors import QueryRefused, TargetError
+from pipelines.search import How, fuse, search, search_many
+from pipelines.targets.filters import equals
 from pipelines.targets.target import Hit, IndexTarget, Meta, Query
 from tests.fixtures.faulty_opensearch import Answer, Request, faulty_opensearch
 from tests.fixtures.opensearch import delete_indices
@@ -57,7 +58,7 @@ class TestVectors:
         # Scored again with whole vectors: one scale for both, as the recall gate takes it.
         for answer, truth in zip(near, exact, strict=True):
             assert answer[0].score == pytest.approx(truth[0].score, abs=1e-6)
-        (inside,) = target.search(case.name, [replace(queries[0], filters=(("tenant", "red"),))])
+        (inside,) = target.search(case.name, [replace(queries[0], filters=(equals("tenant", "red"),))])
         assert {hit.document_id for hit in inside} <= {f"d{n}" for n in range(0, ROWS, 50)}
         assert len(inside) == 10
 
@@ -101,7 +102,7 @@ class TestMetadata:
          ("seen", "2024-05-17T10:00:00", {0}), ("seen", "2024-06", set())],
     )  # fmt: skip
     def test_a_filter_means_what_the_type_says(self, typed: Case, field: str, value: str, rows: set[int]) -> None:
-        filters = ((f"metadata.{field}", value),)
+        filters = (equals(f"metadata.{field}", value),)
         for query in (Query(text="row", filters=filters), Query(vector=vectors(1)[0], filters=filters)):
             (hits,) = typed.target().search(typed.name, [query])
             assert {hit.id for hit in hits} == {chunk(n).id for n in rows}
@@ -112,8 +113,8 @@ class TestMetadata:
          ("seen", "yesterday", "is a date"), ("colour", "red", r"cannot filter by 'metadata\.colour'; .*metadata\.stars")],
     )  # fmt: skip
     def test_a_filter_that_cannot_match_is_refused(self, typed: Case, field: str, value: str, said: str) -> None:
-        with pytest.raises(TargetError, match=said):
-            typed.target().search(typed.name, [Query(text="row", filters=((f"metadata.{field}", value),))])
+        with pytest.raises(QueryRefused, match=said):
+            typed.target().search(typed.name, [Query(text="row", filters=(equals(f"metadata.{field}", value),))])
 
     def test_types_are_part_of_what_a_generation_is(self, typed: Case) -> None:
         found = typed.target().find(typed.name)
@@ -215,7 +216,7 @@ class TestHybrid:
     def test_where_the_cluster_cannot_fuse_it_is_fused_here(self, case: Case) -> None:
         load(case.target(), case.name, case.meta, table(chunks(0, 30)))
         here, there = (
-            search(case.target(server_hybrid=wanted), OneVector(), case.name, "row 7", mode="hybrid", k=5)  # type: ignore[arg-type]
+            search(case.target(server_hybrid=wanted), OneVector(), case.name, "row 7", How(k=5))  # type: ignore[arg-type]
             for wanted in (False, True)
         )
         assert [(hit.id, hit.score) for hit in there] == [(hit.id, hit.score) for hit in here]
@@ -240,7 +241,7 @@ class TestHybrid:
 
         with faulty_opensearch(case.url, rule) as url:
             target = case.target(url=url, server_hybrid=True)
-            answers = search_many(target, OneVector(), case.name, ["row", "rows"], mode="hybrid", k=2)  # type: ignore[arg-type]
+            answers = search_many(target, OneVector(), case.name, ["row", "rows"], How(k=2))  # type: ignore[arg-type]
         assert [[(hit.id, hit.score) for hit in hits] for hits in answers] == [[("b", 0.03), ("a", 0.02)]] * 2
         assert [list(body["query"]) for body in asked] == [["hybrid"]] * 2
         assert {body["size"] for body in asked} == {100}  # as deep as it is fused here
