@@ -16,6 +16,8 @@ FULLER := $(and $(wildcard $(BIN)/backhaul),$(wildcard .venv/lib/python3*/site-p
 # Labelled data for the tests and benchmarks that need some.
 export BACKHAUL_DATA := $(abspath $(or $(BACKHAUL_DATA),../shared/data))
 export HF_HUB_OFFLINE := 1
+# More than cores: many tests wait for processes of their own, for expiries and deadlines.
+TESTERS := 3
 # Tests and benchmarks start hundreds of processes, each of which would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -31,7 +33,7 @@ demo: $(if $(FULLER),,.venv/.base) ## index this machine's Python documentation 
 	@$(BIN)/python -m jobs.demo
 
 test: check opensearch ## everything a change must pass: check, then all tests but the soak
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
+	$(BIN)/pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 check: .venv/.all ## ruff, mypy and the layers
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""The query service: the live generation, asked over HTTP."""
