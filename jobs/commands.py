@@ -101,6 +101,20 @@ def load(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJs
     print_result("load", load_corpus(session, run_id), conf, as_json)
 
 
+@app.command("serve")
+def serve(conf: Conf, sets: Sets = None, engine: EngineName = None,
+          host: Annotated[str, typer.Option(help="address to listen on; beyond loopback serve.auth is needed")] = "127.0.0.1",
+          port: Annotated[int, typer.Option(help="0: any free one")] = 8080,
+          tenant: Annotated[str | None, typer.Option(help="without authentication: whose rows are seen")] = None) -> None:  # fmt: skip
+    """Serve the live generation over HTTP, with a search page at /; follows releases.
+
+    Example: backhaul serve conf/demo.yaml --port 8080
+    """
+    from jobs.verbs.serve import serve_live
+
+    serve_live(open_session(conf, sets, engine, False), host=host, port=port, tenant=tenant)
+
+
 @app.command("verify")
 def verify(conf: Conf, sets: Sets = None, engine: EngineName = None, as_json: AsJson = False, run_id: RunId = None,
            generation: GenerationName = None) -> None:  # fmt: skip

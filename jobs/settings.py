@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from jobs.engines.engine import EngineSettings
+from jobs.service.settings import ServeSettings
 from pipelines.embed.settings import EmbedSettings
 from pipelines.errors import SettingsError
 from pipelines.garbage import GcSettings
@@ -65,6 +66,7 @@ class Settings(BaseModel):
     limits: LimitsSettings = LimitsSettings()
     verify: VerifySettings = VerifySettings()
     gc: GcSettings = GcSettings()
+    serve: ServeSettings = ServeSettings()
     cost: CostSettings = CostSettings()
 
     @model_validator(mode="after")

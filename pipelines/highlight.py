@@ -12,9 +12,9 @@ _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
 _MOST = 200  # spans of one text
 # Lucene's stop words of English (EnglishAnalyzer.ENGLISH_STOP_WORDS_SET): an index leaves them out as well.
 _STOP = frozenset(
-    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this "
-    "to was will with".split()
-)
+    re.findall(r"\w+", "a an and are as at be but by for if in into is it no not of on or such that the their then there these "
+                       "they this to was will with")
+)  # fmt: skip
 _stemmers = local()  # a stemmer works on one word at a time
 
 

@@ -139,7 +139,8 @@ def search_vectors(target: IndexTarget, generation: str, texts: Sequence[str | N
         answers = [_fused(answers[row : row + 2], how) for row in range(0, len(answers), 2)]
     rankings = (_ordered(hits) for hits in answers)
     grouped = (best_per_document(hits) if how.by_document else hits for hits in rankings)
-    return [hits[how.skip : how.skip + how.k] for hits in grouped]
+    return [[_placed(hit, rank, how) for rank, hit in enumerate(hits[how.skip : how.skip + how.k], start=how.skip + 1)]
+            for hits in grouped]  # fmt: skip
 
 
 def fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
@@ -206,6 +207,10 @@ def _shares(ranking: Sequence[Hit]) -> list[float]:
         return []
     low, high = scores.min(), scores.max()
     return [*map(float, (scores - low) / (high - low) if high > low else np.ones_like(scores))]
+
+
+def _placed(hit: Hit, rank: int, how: How) -> Hit:
+    return hit if how.mode == "hybrid" else replace(hit, sources={how.mode: Rank(rank, hit.score)})
 
 
 def _ordered(hits: Iterable[Hit]) -> list[Hit]:

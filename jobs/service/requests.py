@@ -90,7 +90,8 @@ class SearchRequest(_Request):
 
 class EmbedRequest(_Request):
     texts: Annotated[
-        list[Annotated[str, StringConstraints(min_length=1, max_length=MOST_CHARACTERS)]], Field(min_length=1, max_length=32)
+        list[Annotated[str, StringConstraints(min_length=1, max_length=MOST_CHARACTERS)]],
+        Field(min_length=1, max_length=32),
     ]
     role: Literal["query", "document"] = "query"
 

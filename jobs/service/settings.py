@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from jobs.service.admission import LimitSettings
+from jobs.service.audit import AuditSettings
+from jobs.service.auth import AuthSettings
+
 
 class CacheSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -20,7 +24,9 @@ class CacheSettings(BaseModel):
 class TlsSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    certificate: str | None = Field(None, description="file of the certificate chain (PEM); set, the service speaks TLS")
+    certificate: str | None = Field(
+        None, description="file of the certificate chain (PEM); set, the service speaks TLS"
+    )
     key: str | None = Field(None, description="file of its private key (PEM)")
 
     @model_validator(mode="after")
@@ -33,8 +39,15 @@ class TlsSettings(BaseModel):
 class ServeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    auth: AuthSettings = AuthSettings()
+    limits: LimitSettings = LimitSettings()
     cache: CacheSettings = CacheSettings()
+    audit: AuditSettings = AuditSettings()
     tls: TlsSettings = TlsSettings()
     follow_s: float = Field(1.0, gt=0, le=60, description="seconds between two looks at which generation is live")
+    deregistration_s: float = Field(
+        5.0, ge=0, description="seconds after SIGTERM in which the service still answers, while readyz says no"
+    )
+    drain_s: float = Field(10.0, ge=0, description="seconds then left to requests under way")
     threads: int = Field(1, ge=1, description="threads that embed one query")
     batch: int = Field(16, ge=1, le=256, description="queries that are embedded together when they come at once")

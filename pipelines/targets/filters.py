@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, time
 
 from pipelines.errors import QueryRefused
 
 METADATA = "metadata."
 KEYWORDS = ("doc_type", "tenant", "document_id", "partition")
-# What a value may be, by the type of its field; a keyword may be anything.
-_VALUES = {
-    "number": re.compile(r"[+-]?\d{1,300}(\.\d{1,300})?([eE][+-]?\d{1,3})?"),
-    "date": re.compile(r"\d{4}(-\d\d(-\d\d(T[\d:.]{1,20}(Z|[+-]\d\d:?\d\d)?)?)?)?"),
-    "boolean": re.compile("true|false"),
-}
+_NUMBER = re.compile(r"[+-]?[0-9]{1,300}(\.[0-9]{1,300})?([eE][+-]?[0-9]{1,3})?")
+_DATE = re.compile(
+    r"(?P<day>[0-9]{4}(-[0-9]{2}){0,2})(?P<time>T[0-9]{2}(:[0-9]{2}){0,2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
+)
 _ORDERED = ("number", "date")
 
 
@@ -58,5 +58,31 @@ def check_filters(filters: Sequence[Filter], types: Mapping[str, str]) -> None:
         if bounded and kind not in _ORDERED:
             raise QueryRefused(f"{wanted.field} is a {kind} and has no order; filter it by values")
         for value in wanted.values():
-            if kind in _VALUES and not _VALUES[kind].fullmatch(value):
+            if not _MAY_BE[kind](value):
                 raise QueryRefused(f"{wanted.field} is a {kind}, which {value[:80]!r} is not")
+
+
+def _is_number(value: str) -> bool:
+    return bool(_NUMBER.fullmatch(value)) and math.isfinite(float(value))
+
+
+def _is_date(value: str) -> bool:
+    """A year, a month, a day or an instant, which the index then takes for what lies within it."""
+    found = _DATE.fullmatch(value)
+    if not found or (found["time"] and len(found["day"]) != len("2024-05-01")):
+        return False
+    try:
+        datetime.fromisoformat((found["day"] + "-01-01")[:10])
+        time.fromisoformat((found["time"] or "T00")[1:].replace("Z", "+00:00"))
+    except ValueError:
+        return False
+    return True
+
+
+# A keyword may be anything.
+_MAY_BE: dict[str, Callable[[str], bool]] = {
+    "keyword": lambda value: True,
+    "number": _is_number,
+    "date": _is_date,
+    "boolean": lambda value: value in ("true", "false"),
+}

@@ -138,7 +138,9 @@ def test_a_full_disk_says_so_and_with_more_room_the_same_command_ends_as_if_noth
 ) -> None:
     quiet = backhaul_here("embed", write_three_partitions(tmp_path, embed={"rows_per_part": 8}), "--json").digests
     conf = write_three_partitions(
-        tmp_path, root=f"file://{small_disk}/root", embed={"rows_per_part": 8},
+        tmp_path,
+        root=f"file://{small_disk}/root",
+        embed={"rows_per_part": 8},
         # A full disk takes no word of a lease given back, and this process lives on.
         engine={"workers": workers, "lease": {"ttl_s": 3, "max_skew_s": 0}},
     )

@@ -1,0 +1,64 @@
+"""Runs the service over HTTP until it is told to stop. Knows no question."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+import uvicorn
+
+from jobs.service.app import make_app
+from jobs.service.audit import Audit
+from jobs.service.auth import open_gatekeeper
+from jobs.service.front import Front
+from jobs.service.service import Service
+from jobs.service.settings import ServeSettings
+from pipelines.errors import SettingsError
+
+
+def serve(service: Service, settings: ServeSettings, bound: socket.socket, tenant: str | None) -> None:
+    """Until SIGTERM or SIGINT."""
+    gatekeeper = open_gatekeeper(settings.auth, tenant)
+    front = Front(
+        make_app(service), gatekeeper, service.metrics, Audit(settings.audit), tls=settings.tls.certificate is not None
+    )
+    config = uvicorn.Config(
+        front, loop="uvloop", http="httptools", lifespan="on", access_log=False, server_header=False, log_config=None,
+        ssl_certfile=settings.tls.certificate, ssl_keyfile=settings.tls.key, timeout_keep_alive=75, proxy_headers=False,
+    )  # fmt: skip
+    try:
+        uvicorn.Server(config).run([bound])
+    finally:
+        bound.close()
+
+
+def must_be_closed_to_others(settings: ServeSettings, host: str) -> None:
+    """Raises SettingsError for an address beyond loopback without authentication."""
+    if settings.auth.method == "none" and not is_loopback(host):
+        raise SettingsError(f"{host} can be reached by others and serve.auth.method is none; set serve.auth.method to api_keys "
+                            "or jwt, or serve on 127.0.0.1")  # fmt: skip
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Port 0 is any free one. Raises SettingsError where the address cannot be taken."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, proto)  # bound before anything is loaded
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another with --host and --port"
+        ) from error
+    return bound
