@@ -24,7 +24,7 @@ from jobs.service.requests import Bounds, SearchRequest, Value
 from jobs.service.tenancy import filters_for, own
 from pipelines.digest import digest_of
 from pipelines.embed.embedder import Vectors
-from pipelines.errors import QueryRefused, TargetError
+from pipelines.errors import NoGeneration, QueryRefused, TargetError
 from pipelines.search import How, search_vectors
 from pipelines.space import Space
 from pipelines.targets.filters import Filter
@@ -225,7 +225,7 @@ class Searcher:
             sound, dropped = True, False
             raise
         except TargetError as error:
-            sound = _is_absent(error) or _is_question(error)
+            sound = isinstance(error, NoGeneration) or _is_question(error)
             dropped = not sound
             raise
         finally:
@@ -236,7 +236,7 @@ class Searcher:
         self, asked: SearchRequest, caller: Caller, spent: Spent, generation: str, error: TargetError
     ) -> Answer:
         """A generation may have been dropped since the last look: then another one is live, or it was named."""
-        if not _is_absent(error):
+        if not isinstance(error, NoGeneration):
             raise _refusal(error) from error
         self._named.pop(generation, None)
         if asked.generation or asked.cursor:
@@ -314,11 +314,6 @@ def _question(asked: SearchRequest, caller: Caller) -> str:
 
 def _space(meta: Meta) -> Space:
     return Space(**meta.space)
-
-
-def _is_absent(error: TargetError) -> bool:
-    failure = getattr(error, "failure", None)
-    return (failure is not None and failure.type == "index_not_found_exception") or "does not exist" in str(error)
 
 
 def _is_question(error: TargetError) -> bool:
