@@ -11,38 +11,14 @@ import random
 import time
 from collections.abc import Callable
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from jobs.service.adaptive_limit import AdaptiveLimit, Window
+from jobs.service.limits import LimitSettings
 from jobs.service.refusals import Overloaded, RateLimited
 from jobs.service.shares import Shares
 from jobs.service.token_buckets import TokenBuckets
 
 _LONGEST_RETRY_S = 30.0
 _FADES = 0.997
-
-
-class LimitSettings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    requests_per_s: float | None = Field(None, gt=0, description="requests a second that a tenant may make; null: any")
-    burst: int = Field(20, ge=1, description="requests that a tenant may make at once, where requests_per_s is set")
-    tenants_kept: int = Field(10_000, ge=1, description="tenants whose rate is remembered, the latest ones")
-    max_in_flight: int = Field(
-        64, ge=1, description="requests that the index may have in hand at most; fewer as soon as they begin to queue"
-    )
-    start: int = Field(8, ge=1, description="requests in hand at most until answers have taught a better number")
-    deadline_s: float = Field(2.0, gt=0, description="seconds after which a request is answered with an error")
-    max_body_bytes: int = Field(
-        256 << 10, ge=1024, description="bytes of a request's body; a vector of 4,096 numbers takes up to 100 KB"
-    )
-    max_query_characters: int = Field(2_000, ge=1, le=10_000, description="characters of a query")
-    max_k: int = Field(100, ge=1, le=1_000, description="hits of one answer")
-    depth: int = Field(
-        100, ge=1, le=10_000, description="candidates of each side of a search, which is how far pages go"
-    )
-    max_filters: int = Field(8, ge=0, le=16, description="fields that a request may filter by")
-    max_values: int = Field(64, ge=1, le=256, description="values that a filter may list")
 
 
 class Admission:

@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from jobs.service.admission import Admission, Admitted, LimitSettings
+from jobs.service.admission import Admission, Admitted
+from jobs.service.limits import LimitSettings
 from jobs.service.problems import Refusal
 
 Draw = Callable[[random.Random], float]

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from jobs.service.admission import Admission, LimitSettings
+from jobs.service.admission import Admission
+from jobs.service.limits import LimitSettings
 from jobs.service.refusals import Overloaded, RateLimited
 from tests.service.simulated import Demand, Draw, World
 
