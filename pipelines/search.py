@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
 from pipelines.embed.embedder import Embedder, Vectors
-from pipelines.errors import QueryRefused, TargetError
+from pipelines.errors import NoGeneration, QueryRefused
 from pipelines.space import Space
 from pipelines.targets.filters import Filter
 from pipelines.targets.target import Hit, IndexTarget, Query, Rank
@@ -28,6 +28,15 @@ CANDIDATES = 100
 
 _SIDES = ("lexical", "vector")
 _QUERIES_PER_REQUEST = 64
+
+
+class Searched(Protocol):
+    """What of an IndexTarget a search needs."""
+
+    @property
+    def fuses(self) -> bool: ...
+
+    def search(self, name: str, queries: Sequence[Query], *, deadline_s: float | None = None) -> list[list[Hit]]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,14 +109,14 @@ def search_many(target: IndexTarget, embedder: Embedder | None, generation: str,
 
 
 def must_hold(target: IndexTarget, generation: str, space: Space) -> None:
-    """Raises TargetError where the generation is absent, SpaceMismatch where its vectors are of another Space."""
+    """Raises NoGeneration where it is absent, SpaceMismatch where its vectors are of another Space."""
     meta = target.meta(generation)
     if meta is None:
-        raise TargetError(f"generation {generation} does not exist; `backhaul list CONF` shows those that do")
+        raise NoGeneration(f"generation {generation} does not exist; `backhaul list CONF` shows those that do")
     Space(**meta.space).must_equal(space, f"generation {generation}")
 
 
-def search_vectors(target: IndexTarget, generation: str, texts: Sequence[str | None], vectors: Vectors | None, how: How,
+def search_vectors(target: Searched, generation: str, texts: Sequence[str | None], vectors: Vectors | None, how: How,
                    *, deadline_s: float | None = None) -> list[list[Hit]]:  # fmt: skip
     """One list of at most ``how.k`` hits for each query, best first; equal scores are ordered by id.
 
@@ -122,7 +131,8 @@ def search_vectors(target: IndexTarget, generation: str, texts: Sequence[str | N
 
     Raises:
         QueryRefused: a filter by a field that is none, a text or a vector is missing.
-        TargetError: the generation is absent, or the index could not be reached.
+        NoGeneration: it is absent.
+        TargetError: the index could not be reached.
     """
     in_target = how.mode == "hybrid" and how.fusion == "rrf" and target.fuses
     queries = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -14,13 +15,14 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.backoff import Backoff
+from pipelines.errors import NoGeneration
 from pipelines.parts import vectors_of
 from pipelines.releases import ReleaseLog
 from pipelines.targets.filters import Filter, check_filters, filter_types
 from pipelines.targets.opensearch_alias import Aliases
 from pipelines.targets.opensearch_bulk import BulkWriter
 from pipelines.targets.opensearch_capabilities import Capabilities, must_support, probe, refusals, service_of
-from pipelines.targets.opensearch_cluster import Cluster
+from pipelines.targets.opensearch_cluster import READ_S, Cluster
 from pipelines.targets.opensearch_failures import Refused, may_pass
 from pipelines.targets.opensearch_gate import Gate
 from pipelines.targets.opensearch_index import Indices, path_of
@@ -33,6 +35,7 @@ from pipelines.targets.opensearch_watch import Watch
 from pipelines.targets.target import Generation, Health, Hit, IndexSettings, Loaded, Meta, Query, ScannedRows
 
 SEARCH_DEADLINE_S = 10.0
+_RETRIED_SHARE = 0.1  # of a deadline
 _SEARCHES = 64  # in one _msearch
 _BUCKETS = 1_000
 
@@ -170,20 +173,22 @@ class OpenSearchTarget:
         if wanted:
             check_filters(wanted, self.filters(name))
         found: list[list[Hit]] = []
-        for start in range(0, len(queries), _SEARCHES):
-            found += self._search(name, queries[start : start + _SEARCHES], deadline_s)
+        with self._told_where_absent(name):
+            for start in range(0, len(queries), _SEARCHES):
+                found += self._search(name, queries[start : start + _SEARCHES], deadline_s)
         return found
 
     def filters(self, name: str) -> dict[str, str]:
         meta = self.meta(name)
         if meta is None:
-            raise self._cluster.error(f"generation {name} does not exist; `backhaul list CONF` shows those that do")
+            raise self._absent(name)
         return filter_types({field: meta.metadata_types.get(field, "keyword") for field in meta.metadata_fields})
 
     def chunks(self, name: str, document_id: str, filters: Sequence[Filter], limit: int, *,
                deadline_s: float | None = None) -> list[Hit]:  # fmt: skip
         check_filters(filters, self.filters(name))
-        return hits_of(self._ask(name, chunks_body(document_id, filters, limit), deadline_s))
+        with self._told_where_absent(name):
+            return hits_of(self._ask(name, chunks_body(document_id, filters, limit), deadline_s))
 
     def live(self, corpus: str) -> str | None:
         return self._aliases.live(corpus)
@@ -260,19 +265,42 @@ class OpenSearchTarget:
             raise self._cluster.error("index.vectors: byte takes whole numbers from -128 to 127, and a vector holds "
                                       f"{vectors[wrong][0]}; set index.vectors: float and index.compression: 4")  # fmt: skip
 
+    def _absent(self, name: str) -> NoGeneration:
+        return NoGeneration(f"OpenSearch at {self._cluster.url}: generation {name} does not exist; "
+                            "`backhaul list CONF` shows those that do")  # fmt: skip
+
+    @contextmanager
+    def _told_where_absent(self, name: str) -> Iterator[None]:
+        """What was read of it before may be remembered; a search tells that it has gone."""
+        try:
+            yield
+        except Refused as error:
+            if error.failure.type != "index_not_found_exception":
+                raise
+            self._metas.pop(name, None)
+            raise self._absent(name) from error
+
     def _ask(self, name: str, body: dict[str, Any], deadline_s: float | None = None) -> Any:  # Any: JSON
         """One search of every shard: of those that do not answer the rest would be counted in silence."""
         params = {"allow_partial_search_results": "false"}
-        return self._cluster.call("POST", f"{path_of(name)}/_search", body, params=params, deadline_s=deadline_s)
+        read_s, retry_s = _patience(deadline_s, None)
+        path = f"{path_of(name)}/_search"
+        return self._cluster.call("POST", path, body, params=params, read_s=read_s, deadline_s=retry_s)
 
     def _search(self, name: str, queries: Sequence[Query], deadline_s: float | None) -> list[list[Hit]]:
         body = multi_search_body(queries, self._settings, deadline_s)
-        deadline_s = SEARCH_DEADLINE_S if deadline_s is None else deadline_s
-        backoff = Backoff(deadline_s)
+        read_s, retry_s = _patience(deadline_s, SEARCH_DEADLINE_S)
+        backoff = Backoff(retry_s or SEARCH_DEADLINE_S)
         while True:
-            answer = self._cluster.call("POST", f"{path_of(name)}/_msearch", body, deadline_s=deadline_s)
+            answer = self._cluster.call("POST", f"{path_of(name)}/_msearch", body, read_s=read_s, deadline_s=retry_s)
             failures = [failure for each in answer["responses"] if (failure := failure_in(each))]
             if not failures:
                 return [hits_of(each) for each in answer["responses"]]
             if not all(map(may_pass, failures)) or not backoff.wait():
                 raise self._cluster.refused(failures[0])
+
+
+def _patience(deadline_s: float | None, usual_s: float | None) -> tuple[float, float | None]:
+    """Seconds that one answer is waited for, and in which failures are tried again. Whoever has a deadline would rather
+    hear soon that it failed."""
+    return (READ_S, usual_s) if deadline_s is None else (deadline_s, deadline_s * _RETRIED_SHARE)
