@@ -29,6 +29,7 @@ def serve(service: Service, settings: ServeSettings, bound: socket.socket, tenan
         uvicorn.Server(config).run([bound])
     finally:
         bound.close()
+        gatekeeper.close()
 
 
 def must_be_closed_to_others(settings: ServeSettings, host: str) -> None:
