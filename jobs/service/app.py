@@ -41,7 +41,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemAnswer, "description": said}
     for status, said in {
         400: "The question cannot be asked", 401: "No valid token", 403: "The token opens nothing here",
-        404: "There is no such thing", 410: "The generation is gone", 413: "The body is too large",
+        404: "There is no such thing", 408: "The body took too long to come", 410: "The generation is gone", 413: "The body is too large",
         429: "Too many requests of this tenant", 500: "A defect of the service",
         503: "Overloaded, or the index or the live generation is away", 504: "The deadline passed",
     }.items()

@@ -12,12 +12,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from jobs.service.admission import Admission, LimitSettings
+from jobs.service.admission import Admission
 from jobs.service.auth import Caller
 from jobs.service.breaker import Breaker
 from jobs.service.cache import Once
 from jobs.service.cursor import Cursor, read_cursor
 from jobs.service.encoder import Encoder
+from jobs.service.limits import LimitSettings
 from jobs.service.live import Follower
 from jobs.service.problems import Refusal
 from jobs.service.requests import Bounds, SearchRequest, Value
