@@ -1,0 +1,306 @@
+// The search page: what is asked, asking it, and showing what came. The address says it all; this follows the address.
+
+import { MODES, otherMode, readAddress, sameSearch, writeAddress } from "./address.js";
+import { getDocument, getGenerations, token } from "./api.js";
+import { ask, askMore } from "./asking.js";
+import { comparison, compared } from "./comparing.js";
+import { byId, el } from "./dom.js";
+import { filterBar, withValue } from "./filters.js";
+import { NOTHING_KNOWN, fillGenerations, keepLooking, renderGeneration } from "./generations.js";
+import { listenToKeys, toQuery } from "./keys.js";
+import { problemPanel } from "./problems.js";
+import { reader } from "./reader.js";
+import { introduction, resultsOf, told } from "./results.js";
+import { capital, milliseconds } from "./words.js";
+
+const MOST_REPEATS = 2; // questions asked again by themselves after a wait that the service wished
+
+let question = readAddress(location.search);
+let info = NOTHING_KNOWN;
+let heardAt = 0; // of `info`
+let sides = []; // of the answer that is shown
+let asking = new AbortController();
+let repeats = 0;
+let waitUntil = 0; // before which the service wants to hear nothing more
+let waiting = 0;
+
+// -- what is asked
+
+/** Changes the question, and asks it. */
+function change(part) {
+  const k = byId("k");
+  if (!k.checkValidity()) return void k.reportValidity();
+  const next = { ...question, query: byId("query").value.trim(), ...part, pages: 1, document: null };
+  if (!sameSearch(next, question)) history.pushState(null, "", writeAddress(next));
+  question = next;
+  repeats = 0;
+  fillForm();
+  return search();
+}
+
+function fillForm() {
+  byId("query").value = question.query;
+  byId("k").value = question.k;
+  if (info.limits.k) byId("k").max = info.limits.k;
+  for (const input of document.querySelectorAll("input[name=mode]")) {
+    input.checked = input.value === question.mode;
+    input.disabled = info.modes.length > 0 && !info.modes.includes(input.value);
+  }
+  for (const name of ["exact", "group", "explain"]) byId(name).checked = question[name];
+  fillGenerations(byId("pinned"), info, heardAt, question.generation);
+  const comparing = question.compare !== null;
+  byId("compare").setAttribute("aria-pressed", String(comparing));
+  byId("modes").hidden = byId("generation-field").hidden = comparing; // each side has its own
+  document.body.classList.toggle("comparing", comparing);
+  document.title = [question.query, info.corpus, "Backhaul"].filter(Boolean).join(" · ");
+  chips.render();
+}
+
+function toggleComparison() {
+  change({ compare: question.compare ? null : { mode: otherMode(question.mode), generation: question.generation } });
+}
+
+// -- asking
+
+async function search() {
+  asking.abort();
+  clearTimeout(waiting);
+  const { signal } = (asking = new AbortController());
+  if (!question.query) {
+    sides = [];
+    return render();
+  }
+  if (waitUntil > Date.now()) waiting = setTimeout(search, waitUntil - Date.now());
+  if (waitUntil > Date.now()) return say(`The service asks to wait; this is asked in ${Math.ceil((waitUntil - Date.now()) / 1000)} s.`);
+  byId("results").setAttribute("aria-busy", "true");
+  say("Searching …");
+  const found = await ask(question, info.filters, signal).catch(() => null);
+  if (found && !signal.aborted) take(found);
+}
+
+async function more() {
+  const { signal } = (asking = new AbortController());
+  const before = sides.map((side) => side.hits.length);
+  byId("results").setAttribute("aria-busy", "true");
+  const found = await askMore(sides, question, info.filters, signal).catch(() => null);
+  if (!found || signal.aborted) return;
+  if (!found.some((side) => side.error)) question = { ...question, pages: question.pages + 1 };
+  history.replaceState(history.state, "", writeAddress(question));
+  take(found);
+  const lists = [...document.querySelectorAll(".hits")];
+  lists[0]?.children[before[0]]?.querySelector(".title").focus();
+}
+
+function take(found) {
+  sides = found;
+  const errors = sides.map((side) => side.error).filter(Boolean);
+  waitUntil = Math.max(0, ...errors.map((error) => (error.retryAfter ? Date.now() + error.retryAfter * 1000 : 0)));
+  const unknown = errors.find((error) => error.code === "unauthorized");
+  if (unknown) return askForToken(unknown.message);
+  closeTokenForm();
+  render();
+  if (sides.some((side) => !side.generation && side.answer && side.answer.generation !== info.live)) look();
+  return undefined;
+}
+
+const again = () => {
+  repeats += 1;
+  waitUntil = 0;
+  return search();
+};
+
+// -- showing
+
+function render() {
+  const results = byId("results");
+  results.removeAttribute("aria-busy");
+  if (!question.query) results.replaceChildren(introduction(info));
+  else results.replaceChildren(resultsOf(sides, question, tools), moreButton());
+  byId("copy").hidden = !question.query || !navigator.clipboard;
+  say(summary());
+  notice();
+}
+
+const say = (text) => (byId("status").textContent = text);
+
+function summary() {
+  const heard = sides.filter((side) => side.answer);
+  if (!heard.length) return "";
+  if (sides.length === 1) return `${told(sides[0], milliseconds(sides[0].answer.took_ms))}${question.generation ? `, of ${question.generation}` : ""}`;
+  if (heard.length < 2) return "";
+  return comparison(compared(sides[0].hits, sides[1].hits), sides[0].hits, sides[1].hits);
+}
+
+function moreButton() {
+  if (!sides.some((side) => side.answer?.cursor && !side.error)) return el("div");
+  return el("div", { class: "more" }, el("button", { type: "button", id: "more", class: "quiet wide", onclick: more }, "More hits"));
+}
+
+function problem(error, side) {
+  const actions = [];
+  if (error.code === "gone" || error.code === "not_found") {
+    if (side?.generation) actions.push(["Search the live generation", () => change({ generation: null, compare: question.compare && { ...question.compare, generation: null } })]);
+    else actions.push(["Search again", () => change({})]);
+  } else if (error.code === "forbidden") actions.push(["Use another token", () => askForToken(error.message)]);
+  else if (error.code === "space_mismatch" && !question.compare) actions.push(["Search lexically", () => change({ mode: "lexical" })]);
+  else if (!["bad_request", "too_large"].includes(error.code)) actions.push(["Try again", again]);
+  return problemPanel(error, { actions, auto: repeats < MOST_REPEATS && ["rate_limited", "overloaded", "unavailable"].includes(error.code) });
+}
+
+/** Mode and generation of a side of a comparison. */
+function choices(side) {
+  const put = (part) => change(side.label === "A" ? part : { compare: { ...question.compare, ...part } });
+  const modes = el("select", { "aria-label": `Mode of ${side.label}`, onchange: (event) => put({ mode: event.target.value }) },
+    MODES.map((mode) => el("option", { value: mode, selected: mode === side.mode }, capital(mode))));
+  const generations = el("select", { "aria-label": `Generation of ${side.label}`, onchange: (event) => put({ generation: event.target.value || null }) });
+  fillGenerations(generations, info, heardAt, side.generation);
+  const took = side.answer && el("span", { class: "dim" }, told(side, milliseconds(side.answer.took_ms)));
+  return [modes, generations, took];
+}
+
+const documentOf = (hit, side) => ({ id: hit.document_id, chunk: hit.id, generation: side.answer.generation });
+
+const tools = {
+  problem, choices,
+  linkTo: (hit, side) => writeAddress({ ...question, document: documentOf(hit, side) }),
+  open: (hit, side, link) => openDocument(documentOf(hit, side), hit, link),
+  get types() { return info.filters; },
+  narrow: (field, value) => change({ filters: withValue(question.filters, field, value, info.filters[field]) }),
+  lessFilters: () => change({ filters: {} }),
+  otherwise: () => change({ mode: "vector" }),
+};
+
+// -- documents
+
+let opener = null;
+const documents = reader({
+  get: getDocument,
+  problem: (error, repeat) => problemPanel(error, { actions: error.code === "not_found" ? [] : [["Try again", repeat]] }),
+  closed: () => {
+    if (question.document) {
+      question = { ...question, document: null };
+      if (history.state?.opened) history.back();
+      else history.replaceState(null, "", writeAddress(question));
+    }
+    (opener?.isConnected ? opener : byId("results")).focus({ preventScroll: true });
+  },
+});
+
+function openDocument(wanted, hit, link) {
+  opener = link;
+  question = { ...question, document: wanted };
+  history.pushState({ opened: true }, "", writeAddress(question));
+  documents.show(wanted, hit);
+}
+
+/** Shows the document that the address names, or none. */
+function followDocument() {
+  if (!question.document) return documents.close();
+  const { chunk } = question.document;
+  const card = [...document.querySelectorAll(".hit")].find((one) => one.dataset.id === chunk);
+  opener = card?.querySelector(".title") ?? null;
+  return documents.show(question.document, sides.flatMap((side) => side.hits).find((hit) => hit.id === chunk));
+}
+
+// -- generations and tokens
+
+async function look() {
+  try {
+    info = await getGenerations();
+    heardAt = Date.now();
+    renderGeneration(info, heardAt, false);
+    byId("corpus").textContent = info.corpus;
+    byId("token-button").hidden = token.get() === null;
+    if (!question.query) render();
+    notice();
+    return true;
+  } catch (error) {
+    renderGeneration(info, heardAt, true);
+    if (error.code === "unauthorized") askForToken(error.message);
+    else if (info === NOTHING_KNOWN) byId("results").replaceChildren(problemPanel(error, { actions: [["Try again", start]], auto: true }));
+    return false;
+  }
+}
+
+/** Says so where hits are of a generation that was live when they were asked for, and is not now. */
+function notice() {
+  const old = sides.find((side) => !side.generation && side.answer && info.live && side.answer.generation !== info.live);
+  byId("notice").replaceChildren(...(old
+    ? [el("div", { class: "panel notice" }, el("p", {}, "Generation ", el("code", {}, info.live), " is live by now; these hits are of ", el("code", {}, old.answer.generation), "."),
+      el("button", { type: "button", class: "primary", onclick: () => change({}) }, "Search again"))]
+    : []));
+}
+
+function askForToken(why) {
+  byId("results").replaceChildren();
+  byId("results").removeAttribute("aria-busy");
+  say("");
+  byId("token-form").hidden = false;
+  byId("token-forget").hidden = token.get() === null;
+  byId("token-why").textContent = why;
+  byId("token").focus();
+}
+
+function closeTokenForm() {
+  byId("token-form").hidden = true;
+  byId("token").value = "";
+}
+
+byId("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token.set(byId("token").value.trim());
+  closeTokenForm();
+  start();
+});
+byId("token-forget").addEventListener("click", () => {
+  token.forget();
+  closeTokenForm();
+  start();
+});
+byId("token-button").addEventListener("click", () => askForToken("A token is in use. Give another, or forget it."));
+
+// -- the page
+
+const chips = filterBar({
+  filters: () => question.filters, types: () => info.filters, tenant: () => info.tenant, change: (filters) => change({ filters }),
+});
+
+byId("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (byId("query").value.trim()) change({});
+  else toQuery();
+});
+for (const input of document.querySelectorAll("input[name=mode]")) input.addEventListener("change", () => change({ mode: input.value }));
+for (const name of ["exact", "group", "explain"]) byId(name).addEventListener("change", (event) => change({ [name]: event.target.checked }));
+byId("k").addEventListener("change", (event) => change({ k: event.target.valueAsNumber }));
+byId("pinned").addEventListener("change", (event) => change({ generation: event.target.value || null }));
+byId("compare").addEventListener("click", toggleComparison);
+byId("options-button").addEventListener("click", (event) => {
+  const open = byId("options").classList.toggle("open");
+  event.currentTarget.setAttribute("aria-expanded", String(open));
+});
+byId("copy").addEventListener("click", async () => {
+  await navigator.clipboard.writeText(location.href);
+  say("The link is in the clipboard.");
+});
+addEventListener("popstate", async () => {
+  const next = readAddress(location.search);
+  const same = sameSearch(next, question);
+  question = next;
+  fillForm();
+  if (!same) await search();
+  followDocument();
+});
+listenToKeys({ compare: toggleComparison });
+
+async function start() {
+  fillForm();
+  if (!(await look())) return;
+  fillForm();
+  await search();
+  if (question.document) followDocument();
+  else if (!question.query) byId("query").focus();
+}
+
+keepLooking(look, () => info !== NOTHING_KNOWN && !info.live);
+start();
