@@ -1,18 +1,21 @@
 // The search page: what is asked, asking it, and showing what came. The address says it all; this follows the address.
 
-import { MODES, otherMode, readAddress, sameSearch, writeAddress } from "./address.js";
+import { MODES, readAddress, sameSearch, writeAddress } from "./address.js";
 import { getDocument, getGenerations, token } from "./api.js";
 import { ask, askMore } from "./asking.js";
 import { comparison, compared } from "./comparing.js";
 import { byId, el } from "./dom.js";
 import { filterBar, withValue } from "./filters.js";
+import { fillForm, isAskable, listenToForm, typedQuery } from "./form.js";
 import { NOTHING_KNOWN, fillGenerations, keepLooking, renderGeneration } from "./generations.js";
-import { listenToKeys, toQuery } from "./keys.js";
+import { listenToKeys } from "./keys.js";
 import { problemPanel } from "./problems.js";
 import { reader } from "./reader.js";
 import { introduction, resultsOf, told } from "./results.js";
+import { askForToken, closeTokenForm, listenToToken } from "./signing.js";
 import { capital, milliseconds } from "./words.js";
 
+const PASSING = ["rate_limited", "overloaded", "unavailable"];
 const MOST_REPEATS = 2; // questions asked again by themselves after a wait that the service wished
 
 let question = readAddress(location.search);
@@ -28,36 +31,18 @@ let waiting = 0;
 
 /** Changes the question, and asks it. */
 function change(part) {
-  const k = byId("k");
-  if (!k.checkValidity()) return void k.reportValidity();
-  const next = { ...question, query: byId("query").value.trim(), ...part, pages: 1, document: null };
+  if (!isAskable()) return undefined;
+  const next = { ...question, query: typedQuery(), ...part, pages: 1, document: null };
   if (!sameSearch(next, question)) history.pushState(null, "", writeAddress(next));
   question = next;
   repeats = 0;
-  fillForm();
+  showForm();
   return search();
 }
 
-function fillForm() {
-  byId("query").value = question.query;
-  byId("k").value = question.k;
-  if (info.limits.k) byId("k").max = info.limits.k;
-  for (const input of document.querySelectorAll("input[name=mode]")) {
-    input.checked = input.value === question.mode;
-    input.disabled = info.modes.length > 0 && !info.modes.includes(input.value);
-  }
-  for (const name of ["exact", "group", "explain"]) byId(name).checked = question[name];
-  fillGenerations(byId("pinned"), info, heardAt, question.generation);
-  const comparing = question.compare !== null;
-  byId("compare").setAttribute("aria-pressed", String(comparing));
-  byId("modes").hidden = byId("generation-field").hidden = comparing; // each side has its own
-  document.body.classList.toggle("comparing", comparing);
-  document.title = [question.query, info.corpus, "Backhaul"].filter(Boolean).join(" · ");
+function showForm() {
+  fillForm(question, info, heardAt);
   chips.render();
-}
-
-function toggleComparison() {
-  change({ compare: question.compare ? null : { mode: otherMode(question.mode), generation: question.generation } });
 }
 
 // -- asking
@@ -96,7 +81,7 @@ function take(found) {
   const errors = sides.map((side) => side.error).filter(Boolean);
   waitUntil = Math.max(0, ...errors.map((error) => (error.retryAfter ? Date.now() + error.retryAfter * 1000 : 0)));
   const unknown = errors.find((error) => error.code === "unauthorized");
-  if (unknown) return askForToken(unknown.message);
+  if (unknown) return askWho(unknown.message);
   closeTokenForm();
   render();
   if (sides.some((side) => !side.generation && side.answer && side.answer.generation !== info.live)) look();
@@ -141,10 +126,11 @@ function problem(error, side) {
   if (error.code === "gone" || error.code === "not_found") {
     if (side?.generation) actions.push(["Search the live generation", () => change({ generation: null, compare: question.compare && { ...question.compare, generation: null } })]);
     else actions.push(["Search again", () => change({})]);
-  } else if (error.code === "forbidden") actions.push(["Use another token", () => askForToken(error.message)]);
+  } else if (error.code === "forbidden") actions.push(["Use another token", () => askWho(error.message)]);
   else if (error.code === "space_mismatch" && !question.compare) actions.push(["Search lexically", () => change({ mode: "lexical" })]);
   else if (!["bad_request", "too_large"].includes(error.code)) actions.push(["Try again", again]);
-  return problemPanel(error, { actions, auto: repeats < MOST_REPEATS && ["rate_limited", "overloaded", "unavailable"].includes(error.code) });
+  const mine = asking; // by itself it asks again what was asked, and not what came after
+  return problemPanel(error, { actions, then: repeats < MOST_REPEATS && PASSING.includes(error.code) ? () => asking === mine && again() : null });
 }
 
 /** Mode and generation of a side of a comparison. */
@@ -204,7 +190,8 @@ function followDocument() {
 
 // -- generations and tokens
 
-async function look() {
+/** What is known of generations, anew. `silent`: hits that somebody may be reading stay, whatever goes wrong. */
+async function look({ silent = true } = {}) {
   try {
     info = await getGenerations();
     heardAt = Date.now();
@@ -216,8 +203,9 @@ async function look() {
     return true;
   } catch (error) {
     renderGeneration(info, heardAt, true);
-    if (error.code === "unauthorized") askForToken(error.message);
-    else if (info === NOTHING_KNOWN) byId("results").replaceChildren(problemPanel(error, { actions: [["Try again", start]], auto: true }));
+    if (silent) return false;
+    if (error.code === "unauthorized") askWho(error.message);
+    else byId("results").replaceChildren(problemPanel(error, { actions: [["Try again", start]], then: start }));
     return false;
   }
 }
@@ -231,33 +219,14 @@ function notice() {
     : []));
 }
 
-function askForToken(why) {
+function askWho(why) {
   byId("results").replaceChildren();
   byId("results").removeAttribute("aria-busy");
   say("");
-  byId("token-form").hidden = false;
-  byId("token-forget").hidden = token.get() === null;
-  byId("token-why").textContent = why;
-  byId("token").focus();
+  askForToken(why);
 }
 
-function closeTokenForm() {
-  byId("token-form").hidden = true;
-  byId("token").value = "";
-}
-
-byId("token-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  token.set(byId("token").value.trim());
-  closeTokenForm();
-  start();
-});
-byId("token-forget").addEventListener("click", () => {
-  token.forget();
-  closeTokenForm();
-  start();
-});
-byId("token-button").addEventListener("click", () => askForToken("A token is in use. Give another, or forget it."));
+listenToToken({ changed: () => start(), wanted: () => askWho("A token is in use. Give another, or forget it.") });
 
 // -- the page
 
@@ -265,20 +234,6 @@ const chips = filterBar({
   filters: () => question.filters, types: () => info.filters, tenant: () => info.tenant, change: (filters) => change({ filters }),
 });
 
-byId("search").addEventListener("submit", (event) => {
-  event.preventDefault();
-  if (byId("query").value.trim()) change({});
-  else toQuery();
-});
-for (const input of document.querySelectorAll("input[name=mode]")) input.addEventListener("change", () => change({ mode: input.value }));
-for (const name of ["exact", "group", "explain"]) byId(name).addEventListener("change", (event) => change({ [name]: event.target.checked }));
-byId("k").addEventListener("change", (event) => change({ k: event.target.valueAsNumber }));
-byId("pinned").addEventListener("change", (event) => change({ generation: event.target.value || null }));
-byId("compare").addEventListener("click", toggleComparison);
-byId("options-button").addEventListener("click", (event) => {
-  const open = byId("options").classList.toggle("open");
-  event.currentTarget.setAttribute("aria-expanded", String(open));
-});
 byId("copy").addEventListener("click", async () => {
   await navigator.clipboard.writeText(location.href);
   say("The link is in the clipboard.");
@@ -287,20 +242,20 @@ addEventListener("popstate", async () => {
   const next = readAddress(location.search);
   const same = sameSearch(next, question);
   question = next;
-  fillForm();
+  showForm();
   if (!same) await search();
   followDocument();
 });
-listenToKeys({ compare: toggleComparison });
+listenToKeys({ compare: listenToForm({ change, question: () => question }) });
 
 async function start() {
-  fillForm();
-  if (!(await look())) return;
-  fillForm();
+  showForm();
+  if (!(await look({ silent: false }))) return;
+  showForm();
   await search();
   if (question.document) followDocument();
   else if (!question.query) byId("query").focus();
 }
 
-keepLooking(look, () => info !== NOTHING_KNOWN && !info.live);
+keepLooking(() => look(), () => info !== NOTHING_KNOWN && !info.live);
 start();

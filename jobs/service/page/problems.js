@@ -4,19 +4,19 @@ import { el } from "./dom.js";
 import { count } from "./words.js";
 
 const TITLES = {
-  bad_request: "The question was refused", unauthorized: "A token is needed", forbidden: "This token may not do that",
+  bad_request: "The question was refused", method_not_allowed: "The question was refused", unauthorized: "A token is needed", forbidden: "This token may not do that",
   not_found: "It is not there", gone: "These hits are no longer there", too_large: "The question is too large",
   rate_limited: "Too many questions at once", overloaded: "The service is busy", space_mismatch: "The index speaks another model's language",
   unavailable: "The index cannot be reached", deadline: "It took too long", internal: "Something broke in the service",
   unreachable: "No answer",
 };
 
-/** A panel. `actions`: [label, function] of what may be done about it; `wait`: seconds until the first of them may be done,
- * which then is done by itself, if `auto`. */
-export function problemPanel(error, { actions = [], auto = false } = {}) {
+/** A panel. `actions`: [label, function] of what may be done about it, the first not before the time that the service wants;
+ * `then` is done by itself when that is over. */
+export function problemPanel(error, { actions = [], then = null } = {}) {
   const buttons = actions.map(([label, act], index) => el("button", { type: "button", class: index ? "quiet" : "primary", onclick: act }, label));
   const countdown = el("p", { class: "dim countdown" });
-  if (error.retryAfter && actions.length) holdBack(buttons[0], countdown, error.retryAfter, auto ? actions[0][1] : null);
+  if (error.retryAfter && actions.length) holdBack(buttons[0], countdown, error.retryAfter, then);
   return el("div", { class: "panel problem", "data-code": error.code },
     el("div", { role: "alert" }, el("h2", {}, TITLES[error.code] ?? TITLES.internal), el("p", { class: "message" }, error.message)),
     details(error.details), countdown, buttons.length ? el("div", { class: "row" }, buttons) : null);
@@ -25,7 +25,7 @@ export function problemPanel(error, { actions = [], auto = false } = {}) {
 /** Details of a refused question: where in it, and what is wrong there. */
 function details(list) {
   const lines = (list ?? []).slice(0, 10).map((one) => (typeof one === "string" ? one
-    : one && one.msg ? [(one.loc ?? []).join(" → "), one.msg].filter(Boolean).join(": ") : JSON.stringify(one)));
+    : one?.problem ? [one.field, one.problem].filter(Boolean).join(": ") : JSON.stringify(one)));
   return lines.length ? el("ul", { class: "details" }, lines.map((line) => el("li", {}, line))) : null;
 }
 

@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 import { compared } from "./comparing.js";
 import { hitList } from "./hits.js";
-import { count, whole } from "./words.js";
+import { count } from "./words.js";
 
 /** A node of one or two sides. `tools`: what cards need (hits.js), `problem(error)`, `choices(side)` and `lessFilters`. */
 export function resultsOf(sides, question, tools) {
@@ -65,7 +65,7 @@ function twins(node) {
   for (const kind of ["mouseover", "mouseleave", "focusin", "focusout"]) node.addEventListener(kind, mark);
 }
 
-/** "10 hits, hybrid, in 12 ms": of a side, for the line above the hits. */
+/** "First 10 hits in 12 ms": of a side. */
 export function told(side, took) {
-  return `${whole(side.hits.length)}${side.answer.cursor ? " first" : ""} ${side.hits.length === 1 ? "hit" : "hits"} in ${took}`;
+  return `${side.answer.cursor ? "First " : ""}${count(side.hits.length, "hit")} in ${took}`;
 }
