@@ -3,6 +3,7 @@ once. Knows no errors: those end in jobs/main.py."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -113,6 +114,24 @@ def serve(conf: Conf, sets: Sets = None, engine: EngineName = None,
     from jobs.verbs.serve import serve_live
 
     serve_live(open_session(conf, sets, engine, False), host=host, port=port, tenant=tenant)
+
+
+@app.command("warm")
+def warm(conf: Conf, sets: Sets = None, as_json: AsJson = False,
+         queries: Annotated[Path, typer.Option(help="JSON lines with query, mode, k…: an audit log, or a list of yours")] = Path("queries.jsonl"),
+         url: Annotated[str, typer.Option(help="the running service")] = "http://127.0.0.1:8080",
+         limit: Annotated[int, typer.Option(help="how many of the most frequent questions")] = 1_000) -> None:  # fmt: skip
+    """Ask a running service the most frequent questions of a log, so that it has their answers at hand.
+
+    A token is taken from the environment variable BACKHAUL_TOKEN.
+
+    Example: backhaul warm conf/demo.yaml --queries queries.jsonl
+    """
+    from jobs.verbs.warm import warm as warm_service
+
+    session = open_session(conf, sets, None, as_json)
+    token = os.environ.get("BACKHAUL_TOKEN")
+    print_result("warm", warm_service(url, queries, limit=limit, token=token, quiet=session.quiet), conf, as_json)
 
 
 @app.command("verify")

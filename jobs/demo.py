@@ -150,7 +150,10 @@ def main() -> int:
 
 
 NEXT = """
-The index is live. To go on:
+The index is live. Search it in a browser:
+  .venv/bin/backhaul serve conf/demo.yaml          then open http://127.0.0.1:8080/
+
+Or go on here:
   .venv/bin/backhaul query conf/demo.yaml "your own question" --mode hybrid
   .venv/bin/backhaul status conf/demo.yaml         what was done, and which generation is live
   .venv/bin/backhaul plan conf/demo.yaml           what another run would do: nothing

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
@@ -28,6 +28,15 @@ CANDIDATES = 100
 
 _SIDES = ("lexical", "vector")
 _QUERIES_PER_REQUEST = 64
+
+
+class Searched(Protocol):
+    """What of an IndexTarget a search needs."""
+
+    @property
+    def fuses(self) -> bool: ...
+
+    def search(self, name: str, queries: Sequence[Query], *, deadline_s: float | None = None) -> list[list[Hit]]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +116,7 @@ def must_hold(target: IndexTarget, generation: str, space: Space) -> None:
     Space(**meta.space).must_equal(space, f"generation {generation}")
 
 
-def search_vectors(target: IndexTarget, generation: str, texts: Sequence[str | None], vectors: Vectors | None, how: How,
+def search_vectors(target: Searched, generation: str, texts: Sequence[str | None], vectors: Vectors | None, how: How,
                    *, deadline_s: float | None = None) -> list[list[Hit]]:  # fmt: skip
     """One list of at most ``how.k`` hits for each query, best first; equal scores are ordered by id.
 

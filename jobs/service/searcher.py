@@ -28,7 +28,7 @@ from pipelines.errors import QueryRefused, TargetError
 from pipelines.search import How, search_vectors
 from pipelines.space import Space
 from pipelines.targets.filters import Filter
-from pipelines.targets.target import Hit, IndexTarget, Meta
+from pipelines.targets.target import Hit, IndexTarget, Meta, Query
 
 _MOST_CHUNKS = 500  # of a document that is shown
 Found = TypeVar("Found")
@@ -43,6 +43,25 @@ class Spent:
     cached: bool = False
     generation: str = ""
     hits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """The target, its searches timed; what is fused here is no work of the index."""
+
+    target: IndexTarget
+    spent: Spent
+
+    @property
+    def fuses(self) -> bool:
+        return self.target.fuses
+
+    def search(self, name: str, queries: Sequence[Query], *, deadline_s: float | None = None) -> list[list[Hit]]:
+        began = time.monotonic()
+        try:
+            return self.target.search(name, queries, deadline_s=deadline_s)
+        finally:
+            self.spent.index_s += time.monotonic() - began
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +101,13 @@ class Searcher:
         vector = await self._vector(asked, generation, until, spent)
         key = (generation, caller.tenant, question, how.skip, how.k)
 
+        wanted = replace(how, k=min(how.k + 1, self.limits.depth - how.skip))  # one more says whether there are more
+
         async def ask() -> tuple[list[Hit], bool]:
+            timed = _Timed(self.target, spent)
             hits = await self._index(
-                lambda left: search_vectors(self.target, generation, [asked.query], vector, replace(how, k=how.k + 1),
-                                            deadline_s=left)[0], caller, until, spent)  # fmt: skip
+                lambda left: search_vectors(timed, generation, [asked.query], vector, wanted, deadline_s=left)[0],
+                caller, until)  # fmt: skip
             return hits[: how.k], len(hits) > how.k
 
         try:
@@ -119,7 +141,7 @@ class Searcher:
         try:
             hits = await self._index(
                 lambda left: self.target.chunks(name, document_id, filters, _MOST_CHUNKS + 1, deadline_s=left),
-                caller, until, spent)  # fmt: skip
+                caller, until)  # fmt: skip
         except TargetError as error:
             raise _refusal(error) from error
         own(hits, caller)
@@ -185,7 +207,7 @@ class Searcher:
         spent.embed_s = time.monotonic() - began
         return vector[None, :]
 
-    async def _index(self, ask: Callable[[float], Found], caller: Caller, until: float, spent: Spent) -> Found:
+    async def _index(self, ask: Callable[[float], Found], caller: Caller, until: float) -> Found:
         """What ``ask`` gets from the index, in a thread, within the deadline and the limits."""
         admitted = self.admission.enter(caller.tenant)
         began, dropped = time.monotonic(), True
@@ -207,7 +229,6 @@ class Searcher:
             dropped = not sound
             raise
         finally:
-            spent.index_s += time.monotonic() - began
             self.breaker.after(sound)
             admitted.leave(seconds=time.monotonic() - began, dropped=dropped)
 
@@ -248,7 +269,7 @@ class Searcher:
     def _how(self, asked: SearchRequest, filters: tuple[Filter, ...], skip: int) -> How:
         k = min(asked.k, self.limits.depth - skip)
         return How(mode=asked.mode, k=k, skip=skip, exact=asked.exact, filters=filters, by_document=asked.group_by_document,
-                   fusion=asked.fusion.method, lexical_weight=asked.fusion.lexical_weight, candidates=self.limits.depth + 1,
+                   fusion=asked.fusion.method, lexical_weight=asked.fusion.lexical_weight, candidates=self.limits.depth,
                    with_vectors=asked.with_vectors)  # fmt: skip
 
     def _thread(self, call: Callable[[], Found]) -> Awaitable[Found]:

@@ -20,7 +20,7 @@ from pipelines.targets.filters import Filter, check_filters, filter_types
 from pipelines.targets.opensearch_alias import Aliases
 from pipelines.targets.opensearch_bulk import BulkWriter
 from pipelines.targets.opensearch_capabilities import Capabilities, must_support, probe, refusals, service_of
-from pipelines.targets.opensearch_cluster import Cluster
+from pipelines.targets.opensearch_cluster import READ_S, Cluster
 from pipelines.targets.opensearch_failures import Refused, may_pass
 from pipelines.targets.opensearch_gate import Gate
 from pipelines.targets.opensearch_index import Indices, path_of
@@ -33,6 +33,7 @@ from pipelines.targets.opensearch_watch import Watch
 from pipelines.targets.target import Generation, Health, Hit, IndexSettings, Loaded, Meta, Query, ScannedRows
 
 SEARCH_DEADLINE_S = 10.0
+_RETRIED_SHARE = 0.1  # of a deadline
 _SEARCHES = 64  # in one _msearch
 _BUCKETS = 1_000
 
@@ -263,16 +264,24 @@ class OpenSearchTarget:
     def _ask(self, name: str, body: dict[str, Any], deadline_s: float | None = None) -> Any:  # Any: JSON
         """One search of every shard: of those that do not answer the rest would be counted in silence."""
         params = {"allow_partial_search_results": "false"}
-        return self._cluster.call("POST", f"{path_of(name)}/_search", body, params=params, deadline_s=deadline_s)
+        read_s, retry_s = _patience(deadline_s, None)
+        path = f"{path_of(name)}/_search"
+        return self._cluster.call("POST", path, body, params=params, read_s=read_s, deadline_s=retry_s)
 
     def _search(self, name: str, queries: Sequence[Query], deadline_s: float | None) -> list[list[Hit]]:
         body = multi_search_body(queries, self._settings, deadline_s)
-        deadline_s = SEARCH_DEADLINE_S if deadline_s is None else deadline_s
-        backoff = Backoff(deadline_s)
+        read_s, retry_s = _patience(deadline_s, SEARCH_DEADLINE_S)
+        backoff = Backoff(retry_s or SEARCH_DEADLINE_S)
         while True:
-            answer = self._cluster.call("POST", f"{path_of(name)}/_msearch", body, deadline_s=deadline_s)
+            answer = self._cluster.call("POST", f"{path_of(name)}/_msearch", body, read_s=read_s, deadline_s=retry_s)
             failures = [failure for each in answer["responses"] if (failure := failure_in(each))]
             if not failures:
                 return [hits_of(each) for each in answer["responses"]]
             if not all(map(may_pass, failures)) or not backoff.wait():
                 raise self._cluster.refused(failures[0])
+
+
+def _patience(deadline_s: float | None, usual_s: float | None) -> tuple[float, float | None]:
+    """Seconds that one answer is waited for, and in which failures are tried again. Whoever has a deadline would rather
+    hear soon that it failed."""
+    return (READ_S, usual_s) if deadline_s is None else (deadline_s, deadline_s * _RETRIED_SHARE)
