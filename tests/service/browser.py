@@ -95,6 +95,9 @@ class Visit:
         )
 
     def inaccessible(self) -> list[str]:
-        """What axe finds, each with the elements it means."""
+        """What axe finds, each with the element that it means; of the other colour scheme, contrasts alone."""
         found = Axe().run(self.page).response["violations"]
+        self.page.emulate_media(color_scheme="dark")
+        found += Axe().run(self.page, options={"runOnly": ["color-contrast"]}).response["violations"]
+        self.page.emulate_media(color_scheme="light")
         return [f"{each['id']}: {node['target']} {node['failureSummary']}" for each in found for node in each["nodes"]]

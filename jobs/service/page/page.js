@@ -122,15 +122,17 @@ function moreButton() {
 }
 
 function problem(error, side) {
-  const actions = [];
-  if (error.code === "gone" || error.code === "not_found") {
-    if (side?.generation) actions.push(["Search the live generation", () => change({ generation: null, compare: question.compare && { ...question.compare, generation: null } })]);
-    else actions.push(["Search again", () => change({})]);
-  } else if (error.code === "forbidden") actions.push(["Use another token", () => askWho(error.message)]);
-  else if (error.code === "space_mismatch" && !question.compare) actions.push(["Search lexically", () => change({ mode: "lexical" })]);
-  else if (!["bad_request", "too_large"].includes(error.code)) actions.push(["Try again", again]);
+  const { code, message } = error;
+  if (code === "bad_request" || code === "too_large") return problemPanel(error);
+  if (code === "forbidden") return problemPanel(error, { actions: [["Use another token", () => askWho(message)]] });
+  if (code === "gone" || code === "not_found") {
+    const live = { generation: null, compare: question.compare && { ...question.compare, generation: null } };
+    return problemPanel(error, { actions: [side.generation ? ["Search the live generation", () => change(live)] : ["Search again", () => change({})]] });
+  }
+  const actions = code === "space_mismatch" && !question.compare ? [["Search lexically", () => change({ mode: "lexical" })]] : [];
   const mine = asking; // by itself it asks again what was asked, and not what came after
-  return problemPanel(error, { actions, then: repeats < MOST_REPEATS && PASSING.includes(error.code) ? () => asking === mine && again() : null });
+  const then = repeats < MOST_REPEATS && PASSING.includes(code) ? () => asking === mine && again() : null;
+  return problemPanel(error, { actions, again, then });
 }
 
 /** Mode and generation of a side of a comparison. */
@@ -161,7 +163,7 @@ const tools = {
 let opener = null;
 const documents = reader({
   get: getDocument,
-  problem: (error, repeat) => problemPanel(error, { actions: error.code === "not_found" ? [] : [["Try again", repeat]] }),
+  problem: (error, repeat) => problemPanel(error, { again: error.code === "not_found" ? null : repeat }),
   closed: () => {
     if (question.document) {
       question = { ...question, document: null };
@@ -205,7 +207,7 @@ async function look({ silent = true } = {}) {
     renderGeneration(info, heardAt, true);
     if (silent) return false;
     if (error.code === "unauthorized") askWho(error.message);
-    else byId("results").replaceChildren(problemPanel(error, { actions: [["Try again", start]], then: start }));
+    else byId("results").replaceChildren(problemPanel(error, { again: start, then: start }));
     return false;
   }
 }

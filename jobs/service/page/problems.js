@@ -11,12 +11,13 @@ const TITLES = {
   unreachable: "No answer",
 };
 
-/** A panel. `actions`: [label, function] of what may be done about it, the first not before the time that the service wants;
- * `then` is done by itself when that is over. */
-export function problemPanel(error, { actions = [], then = null } = {}) {
-  const buttons = actions.map(([label, act], index) => el("button", { type: "button", class: index ? "quiet" : "primary", onclick: act }, label));
+/** A panel. `actions`: [label, function] of what may be done about it. `again` asks once more, not before the time that the
+ * service wants; when that is over, `then` does so by itself. */
+export function problemPanel(error, { actions = [], again = null, then = null } = {}) {
+  const buttons = (again ? [["Try again", again], ...actions] : actions).map(([label, act], index) =>
+    el("button", { type: "button", class: index ? "quiet" : "primary", onclick: act }, label));
   const countdown = el("p", { class: "dim countdown" });
-  if (error.retryAfter && actions.length) holdBack(buttons[0], countdown, error.retryAfter, then);
+  if (error.retryAfter && again) holdBack(buttons[0], countdown, error.retryAfter, then);
   return el("div", { class: "panel problem", "data-code": error.code },
     el("div", { role: "alert" }, el("h2", {}, TITLES[error.code] ?? TITLES.internal), el("p", { class: "message" }, error.message)),
     details(error.details), countdown, buttons.length ? el("div", { class: "row" }, buttons) : null);

@@ -7,7 +7,7 @@ import { count } from "./words.js";
 
 /** A node of one or two sides. `tools`: what cards need (hits.js), `problem(error)`, `choices(side)` and `lessFilters`. */
 export function resultsOf(sides, question, tools) {
-  if (sides.length === 1) return el("div", {}, sideOf(sides[0], question, tools));
+  if (sides.length === 1) return el("div", {}, el("h2", { class: "unseen" }, "Hits"), sideOf(sides[0], question, tools));
   const heard = sides.every((side) => side.answer);
   const common = heard ? compared(sides[0].hits, sides[1].hits) : null;
   const node = el("div", { class: "columns" }, sides.map((side) =>
