@@ -34,7 +34,9 @@ class Visit:
     """A page of its own profile. ``troubles``: dialogs, errors of scripts, what the page's security policy refused."""
 
     def __init__(self, browser: Browser, url: str, **options: Any) -> None:
-        self._context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        self._context = browser.new_context(
+            **{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce", **options}
+        )
         self._context.set_default_timeout(8_000)
         self._context.add_init_script(_WATCH)
         self.url, self._troubles = url, list[str]()
@@ -62,7 +64,7 @@ class Visit:
         return self.settled()
 
     def settled(self) -> Visit:
-        self.page.wait_for_function("!document.querySelector('#results').hasAttribute('aria-busy')")
+        self.page.wait_for_selector("#results:not([aria-busy])", state="attached")
         return self
 
     def search(self, words: str) -> Visit:

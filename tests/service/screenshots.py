@@ -14,6 +14,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import orjson
 from PIL import Image
 from playwright.sync_api import Browser
@@ -26,12 +27,15 @@ IMAGES = Path(__file__).parent.parent.parent / "docs" / "images"
 PACKAGES = ("click", "fsspec", "psutil", "requests", "starlette", "tenacity", "urllib3")
 DOCUMENTS = 28  # of each package, the best documented
 CHARACTERS = 3_000
-COLOURS = 160  # of a picture; more of them show in gradients alone
-# Metrics as of the fonts that most readers have; the browser's own choice on a bare server is wide.
-FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig><dir>/usr/share/fonts</dir>
-<cachedir>{cache}</cachedir>{rules}</fontconfig>"""
-RULE = """<match target="pattern"><test name="family"><string>{family}</string></test>
-<edit name="family" mode="assign" binding="strong"><string>{font}</string></edit></match>"""
+COLOURS = 256  # of a picture; a page has no gradients
+# The family that most readers see; what a bare server would choose itself is wide.
+FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>
+<dir>/usr/share/fonts</dir><cachedir>{folder}/fonts</cachedir>
+<match target="pattern"><test name="family" compare="contains" qual="any"><string>ono</string></test>
+<edit name="family" mode="assign" binding="strong"><string>Liberation Mono</string></edit></match>
+<match target="pattern"><test name="family" qual="all" compare="not_eq"><string>Liberation Mono</string></test>
+<edit name="family" mode="assign" binding="strong"><string>Liberation Sans</string></edit></match>
+</fontconfig>"""
 
 
 def entries(package: str) -> Iterator[dict[str, str]]:
@@ -81,34 +85,49 @@ def indexed(folder: Path) -> Path:
 
 def use_fonts(folder: Path) -> None:
     """For browsers that this process starts."""
-    rules = "".join(RULE.format(family=family, font=font) for family, font in (
-        ("system-ui", "Liberation Sans"), ("sans-serif", "Liberation Sans"), ("monospace", "Liberation Mono"), ("ui-monospace", "Liberation Mono"),
-    ))  # fmt: skip
-    (folder / "fonts.conf").write_text(FONTS.format(cache=folder / "fonts", rules=rules))
+    (folder / "fonts.conf").write_text(FONTS.format(folder=folder))
     os.environ["FONTCONFIG_FILE"] = str(folder / "fonts.conf")
+
+
+def save_small(path: Path) -> None:
+    """With a palette: colours that a picture has much of stay as they are, and so do those unlike any other."""
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB"), dtype=np.int32)
+    packed = pixels @ np.array([1 << 16, 1 << 8, 1])
+    met, places, counts = np.unique(packed, return_inverse=True, return_counts=True)
+    colours = np.stack([met >> 16, met >> 8 & 255, met & 255], axis=1)
+    nearest, far = np.zeros(len(met), dtype=np.uint8), np.full(len(met), np.inf)
+    palette: list[int] = []
+    for number in range(min(COLOURS, len(met))):
+        chosen = colours[np.argmax(np.minimum(far, 1e5) * np.sqrt(counts))]
+        distance = ((colours - chosen) ** 2).sum(axis=1)
+        nearest[distance < far], far = number, np.minimum(far, distance)
+        palette += chosen.tolist()
+    small = Image.fromarray(nearest[places].reshape(packed.shape), "P")
+    small.putpalette(palette)
+    small.save(path, optimize=True)
 
 
 def take(browser: Browser, url: str, images: Path) -> None:
     def keep(visit: Visit, name: str) -> None:
         path = images / f"{name}.png"
         visit.page.screenshot(path=path, animations="disabled")
-        with Image.open(path) as picture:
-            picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+        save_small(path)
         print(f"{path}  {path.stat().st_size / 1000:.0f} kB")
 
     desktop = {"viewport": {"width": 1280, "height": 860}, "device_scale_factor": 1.5}
     with Visit(browser, url, **desktop) as visit:
         visit.open(
-            "/?q=retry+a+call+that+failed+with+exponential+backoff&explain=1&is.doc_type=class&is.doc_type=function"
+            "/?q=retry+a+call+that+failed+with+exponential+backoff&explain=1&group=1&is.doc_type=class&is.doc_type=function"
         )
         keep(visit, "search")
     with Visit(browser, url, color_scheme="dark", **desktop) as visit:
-        visit.open("/?q=how+much+memory+does+a+process+use&with=lexical")
+        visit.open("/?q=how+much+memory+does+a+process+use&mode=vector&with=lexical")
         visit.page.locator("[aria-label='Side A'] .title").nth(1).focus()
         keep(visit, "compare-dark")
     with Visit(browser, url, **desktop) as visit:
-        visit.open("/?q=keep+a+session+open+between+requests")
-        visit.page.locator(".title").first.click()
+        visit.open("/?q=give+up+retrying+after+so+many+attempts")
+        visit.page.get_by_role("link", name="Retry", exact=True).first.click()
         visit.page.wait_for_selector(".chunk.found")
         keep(visit, "document")
     with Visit(

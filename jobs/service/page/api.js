@@ -1,6 +1,7 @@
 // The service, as far as the page asks it. The token travels in the Authorization header alone.
 
-const TOKEN = "backhaul.token";
+import { kept } from "./kept.js";
+
 const PATIENCE_MS = 60_000;
 
 /** An answer that is none: what the service said, or why there was nothing to be heard. */
@@ -11,11 +12,8 @@ export class Refusal extends Error {
   }
 }
 
-export const token = {
-  get: () => sessionStorage.getItem(TOKEN),
-  set: (value) => sessionStorage.setItem(TOKEN, value),
-  forget: () => sessionStorage.removeItem(TOKEN),
-};
+/** Of this tab, until it is closed. */
+export const token = kept(() => sessionStorage, "backhaul.token");
 
 export const getGenerations = (signal) => call("v1/generations", { signal });
 

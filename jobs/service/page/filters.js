@@ -25,8 +25,9 @@ function spoken(wanted) {
   return wanted.from !== undefined ? `from ${wanted.from}` : `to ${wanted.to}`;
 }
 
-/** The chips and the form. `change(filters)` is called with what a user made of `filters()`; `types()` may be empty. */
-export function filterBar({ filters, types, tenant, change }) {
+/** The chips and the form. `change(filters)` is called with what a user made of `filters()`; `types()` may be empty.
+ * `met(field)`: values of hits, to choose from. */
+export function filterBar({ filters, types, tenant, met, change }) {
   const form = byId("filter-form");
   const button = byId("filter-button");
 
@@ -64,7 +65,7 @@ export function filterBar({ filters, types, tenant, change }) {
     const known = choices();
     const field = el("select", { id: "filter-field" }, known.map(([name]) => el("option", { value: name }, capital(nameOf(name)))));
     const inputs = el("div", { class: "row grow" });
-    const draw = () => inputs.replaceChildren(...inputsOf(types()[field.value]));
+    const draw = () => inputs.replaceChildren(...inputsOf(field.value));
     field.addEventListener("change", draw);
     form.replaceChildren(el("div", { class: "row" },
       el("label", { class: "field", for: "filter-field" }, "Field"), field, inputs,
@@ -74,7 +75,8 @@ export function filterBar({ filters, types, tenant, change }) {
     field.focus();
   }
 
-  function inputsOf(type) {
+  function inputsOf(field) {
+    const type = types()[field];
     if (type === "boolean") {
       return [el("label", { class: "field", for: "filter-is" }, "is"),
         el("select", { id: "filter-is" }, el("option", { value: "true" }, "yes"), el("option", { value: "false" }, "no"))];
@@ -84,8 +86,10 @@ export function filterBar({ filters, types, tenant, change }) {
       return ["from", "to"].flatMap((bound) => [el("label", { class: "field", for: `filter-${bound}` }, bound),
         el("input", { id: `filter-${bound}`, ...kind })]);
     }
+    const known = [...new Set(met(field))].filter((value) => value !== null && value !== undefined && value !== "");
     return [el("label", { class: "field", for: "filter-is" }, "is"),
-      el("input", { id: "filter-is", class: "grow", required: true, spellcheck: "false", autocapitalize: "off", dir: "auto" })];
+      el("datalist", { id: "filter-known" }, known.map((value) => el("option", { value }))),
+      el("input", { id: "filter-is", list: "filter-known", class: "grow", required: true, spellcheck: "false", autocapitalize: "off", dir: "auto" })];
   }
 
   form.addEventListener("submit", (event) => {

@@ -40,11 +40,14 @@ function showOptions(open) {
   byId("options-button").setAttribute("aria-expanded", String(open));
 }
 
-/** `change(part)` of a question; `question()` is the one there is. Returns what switches the comparison. */
+/** `change(part)` of a question; `question()` is the one there is. Returns what switches the comparison, where there is something
+ * to compare. */
 export function listenToForm({ change, question }) {
   const compare = () => {
-    const { compare: comparing, mode, generation } = question();
+    const { compare: comparing, mode, generation, query } = question();
+    if (!query) return false;
     change({ compare: comparing ? null : { mode: otherMode(mode), generation } });
+    return true;
   };
   byId("search").addEventListener("submit", (event) => {
     event.preventDefault();

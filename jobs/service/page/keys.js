@@ -1,16 +1,17 @@
 // The keyboard: hits are walked, opened and compared without a mouse. Keys of one letter can be switched off.
 
 import { byId } from "./dom.js";
+import { kept } from "./kept.js";
 
-const OFF = "backhaul.keys-off";
+const off = kept(() => localStorage, "backhaul.keys-off");
 const STEPS = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 };
 const SIDES = { h: 0, ArrowLeft: 0, l: 1, ArrowRight: 1 };
 
 export function listenToKeys({ compare }) {
   const dialog = byId("keys");
   const on = byId("keys-on");
-  on.checked = localStorage.getItem(OFF) === null;
-  on.addEventListener("change", () => (on.checked ? localStorage.removeItem(OFF) : localStorage.setItem(OFF, "1")));
+  on.checked = off.get() === null;
+  on.addEventListener("change", () => (on.checked ? off.forget() : off.set("1")));
   byId("keys-button").addEventListener("click", () => dialog.showModal());
   byId("keys-close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
@@ -30,7 +31,7 @@ export function listenToKeys({ compare }) {
     else if (key in SIDES) done(event, cross(SIDES[key]));
     else if (key === "/") done(event, toQuery());
     else if (key === "o") done(event, focused()?.querySelector(".title").click() ?? focused() !== null);
-    else if (key === "c") done(event, compare() ?? true);
+    else if (key === "c") done(event, compare());
     else if (key === "?") done(event, dialog.showModal() ?? true);
   });
 }

@@ -26,11 +26,13 @@ let asking = new AbortController();
 let repeats = 0;
 let waitUntil = 0; // before which the service wants to hear nothing more
 let waiting = 0;
+let returned = Promise.resolve(); // when the browser is back where a document was opened; until then nothing may be pushed
 
 // -- what is asked
 
 /** Changes the question, and asks it. */
-function change(part) {
+async function change(part) {
+  await returned;
   if (!isAskable()) return undefined;
   const next = { ...question, query: typedQuery(), ...part, pages: 1, document: null };
   if (!sameSearch(next, question)) history.pushState(null, "", writeAddress(next));
@@ -102,6 +104,7 @@ function render() {
   if (!question.query) results.replaceChildren(introduction(info));
   else results.replaceChildren(resultsOf(sides, question, tools), moreButton());
   byId("copy").hidden = !question.query || !navigator.clipboard;
+  byId("compare").hidden = !question.query;
   say(summary());
   notice();
 }
@@ -167,14 +170,20 @@ const documents = reader({
   closed: () => {
     if (question.document) {
       question = { ...question, document: null };
-      if (history.state?.opened) history.back();
+      if (history.state?.opened) goBack();
       else history.replaceState(null, "", writeAddress(question));
     }
     (opener?.isConnected ? opener : byId("results")).focus({ preventScroll: true });
   },
 });
 
-function openDocument(wanted, hit, link) {
+function goBack() {
+  returned = new Promise((done) => addEventListener("popstate", done, { once: true }));
+  history.back();
+}
+
+async function openDocument(wanted, hit, link) {
+  await returned;
   opener = link;
   question = { ...question, document: wanted };
   history.pushState({ opened: true }, "", writeAddress(question));
@@ -224,6 +233,7 @@ function notice() {
 function askWho(why) {
   byId("results").replaceChildren();
   byId("results").removeAttribute("aria-busy");
+  byId("copy").hidden = byId("compare").hidden = true;
   say("");
   askForToken(why);
 }
@@ -233,7 +243,9 @@ listenToToken({ changed: () => start(), wanted: () => askWho("A token is in use.
 // -- the page
 
 const chips = filterBar({
-  filters: () => question.filters, types: () => info.filters, tenant: () => info.tenant, change: (filters) => change({ filters }),
+  filters: () => question.filters, types: () => info.filters, tenant: () => info.tenant,
+  met: (field) => sides.flatMap((side) => side.hits).map((hit) => (field.startsWith("metadata.") ? hit.metadata[field.slice(9)] : hit[field])),
+  change: (filters) => change({ filters }),
 });
 
 byId("copy").addEventListener("click", async () => {

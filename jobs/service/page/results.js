@@ -23,7 +23,7 @@ function sideOf(side, question, tools) {
   const name = side.answer ? `Hits, ${side.mode}` : "Hits";
   const parts = [];
   if (side.answer && side.hits.length) {
-    parts.push(hitList(side.hits, { name, explain: question.explain, linkTo: (hit) => linkTo(hit, side), open: (hit, link) => open(hit, side, link), types, narrow, standing }));
+    parts.push(hitList(side.hits, { name, mode: side.mode, explain: question.explain, linkTo: (hit) => linkTo(hit, side), open: (hit, link) => open(hit, side, link), types, narrow, standing }));
   }
   if (side.error) parts.push(problem(side.error, side));
   else if (!side.hits.length) parts.push(nothingFound(side, question, tools));
@@ -32,9 +32,10 @@ function sideOf(side, question, tools) {
 
 function nothingFound(side, question, { lessFilters, otherwise }) {
   const filtered = Object.keys(question.filters).length > 0;
+  const which = filtered ? "No chunk that meets all filters" : "No chunk";
   const why = side.mode === "lexical"
-    ? "No chunk has a word of the query. Lexical search compares words by their stems; vector search finds what means something near."
-    : filtered ? "No chunk meets all filters." : "This generation has no chunks that you may see.";
+    ? `${which} has a word of the query. Lexical search compares words by their stems; vector search finds what means something near.`
+    : filtered ? "No chunk meets all filters." : "This generation has no chunk that you may see.";
   return el("div", { class: "panel empty" }, el("h2", {}, "No hits"), el("p", {}, why),
     el("div", { class: "row" },
       filtered && el("button", { type: "button", class: "primary", onclick: lessFilters }, "Search without filters"),
@@ -51,7 +52,7 @@ export function introduction(info) {
       info.generations.length > 0 && el("p", {}, "To search one that is not live, choose it under Generation."));
   }
   return el("div", { class: "intro" },
-    el("p", {}, "Ask with words, or with a sentence", live?.rows ? ` — of ${count(live.rows, "chunk")}.` : "."),
+    el("p", {}, live?.rows ? `${count(live.rows, "chunk")} to ask, with words or with a sentence.` : "Ask with words or with a sentence."),
     el("p", { class: "dim" }, el("b", {}, "Lexical"), " search finds words, ", el("b", {}, "vector"), " search finds meaning, ", el("b", {}, "hybrid"),
       " fuses both. ", el("b", {}, "Compare"), " shows two of them, or two generations, side by side."));
 }

@@ -44,7 +44,7 @@ export function excerpt(text, spans) {
   const marks = (start) => spans.filter(([from, to]) => from >= start && to <= start + EXCERPT).length;
   const best = starts.reduce((one, other) => (marks(other) > marks(one) ? other : one));
   const start = toWord(characters, Math.min(best, characters.length - EXCERPT));
-  return [start, Math.min(characters.length, start + EXCERPT)];
+  return [start, start + EXCERPT >= characters.length ? characters.length : toWord(characters, start + EXCERPT)];
 }
 
 /** The begin of a word at `at` or a little before it. */
