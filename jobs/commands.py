@@ -330,6 +330,25 @@ def evaluate(conf: Conf, queries: Annotated[Path, typer.Option(help="BEIR querie
     print_result("evaluate", evaluate_live(session, queries, qrels, mode=mode, exact=exact), conf, as_json)
 
 
+@app.command("key")
+def key(conf: Conf, subject: Annotated[str, typer.Option("--subject", help="who or what will use it, for the audit")],
+        tenant: Annotated[str | None, typer.Option("--tenant", help="the tenant whose rows it sees")] = None,
+        expires: Annotated[str | None, typer.Option("--expires", help="a day, such as 2030-01-31, or a time with its zone; without it: never")] = None,
+        sets: Sets = None, as_json: AsJson = False) -> None:  # fmt: skip
+    """Make an API key of the query service: its hash goes into the file serve.auth.api_keys, the key is printed this once.
+
+    Removing its line from the file withdraws it, also while the service runs.
+
+    Example: backhaul key conf/demo.yaml --tenant acme --subject crawler --set serve.auth.method=api_keys
+    --set serve.auth.api_keys=keys.jsonl
+    """
+    from jobs.verbs.key import add_key
+
+    session = open_session(conf, sets, None, as_json)
+    result = add_key(session.settings.serve.auth, tenant=tenant, subject=subject, expires=expires)
+    print_result("key", result, conf, as_json, given_words(sets, None))
+
+
 @app.command("doctor")
 def doctor(conf: Conf, measure: Annotated[bool, typer.Option("--benchmark", help="measure every way to embed with embed.model that is at hand, and keep the fastest for embed.backend: auto")] = False,
            sample: Annotated[int, typer.Option("--sample", min=1, max=2_000, help="texts of the corpus to measure with")] = 64,

@@ -223,11 +223,18 @@ def warm(result: Result) -> str:
             f"the slowest took {result['slowest_ms']:,.0f} ms")  # fmt: skip
 
 
+def key(r: Result) -> str:
+    whose = f"tenant {r['tenant']}" if r["tenant"] else "every tenant"
+    until = f"until {r['expires']}" if r["expires"] else "until its line is removed"
+    return (f"{r['key']}\nThis is the only time that the key is shown; {r['file']} has its hash, as {r['id']}.\n"
+            f"It sees the rows of {whose}, for {r['subject']}, {until}.\nnext: backhaul serve CONF")  # fmt: skip
+
+
 TEXTS: dict[str, Callable[[Result], str]] = {
     "plan": plan, "embed": embed, "load": load, "verify": verify,
     "repair": repair, "release": release, "rollback": release,
     "run": run, "status": status, "failures": failures, "retry": retry, "list": generations, "drop": drop, "gc": gc,
-    "query": query, "evaluate": evaluate, "doctor": doctor, "warm": warm,
+    "query": query, "evaluate": evaluate, "doctor": doctor, "warm": warm, "key": key,
     "model pin": render_model.pin, "model export": render_model.made, "model quantize": render_model.made,
     "model compare": render_model.compare,
 }  # fmt: skip

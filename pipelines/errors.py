@@ -12,6 +12,7 @@ BackhaulError                1   failed, resumable
 │   ├── Denied               1
 │   └── SourceChanged        1   an object differs from the frozen listing
 ├── TargetError              1   the index refused or could not be reached
+│   ├── NoGeneration         1   there is no generation of this name, or no longer
 │   └── AliasMoved           1   a compare-and-swap lost against another release
 ├── EmbedderError            1   a remote embedder refused or could not be reached
 ├── LeaseHeld                1   another invocation has the partition in hand; no failure, ask again later
@@ -81,6 +82,10 @@ class TargetHalted(TargetError):
     @property
     def cause(self) -> str:
         return TargetHalted.__name__
+
+
+class NoGeneration(TargetError):
+    pass
 
 
 class AliasMoved(TargetError):

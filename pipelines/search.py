@@ -12,7 +12,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 
 from pipelines.embed.embedder import Embedder, Vectors
-from pipelines.errors import QueryRefused, TargetError
+from pipelines.errors import NoGeneration, QueryRefused
 from pipelines.space import Space
 from pipelines.targets.filters import Filter
 from pipelines.targets.target import Hit, IndexTarget, Query, Rank
@@ -109,10 +109,10 @@ def search_many(target: IndexTarget, embedder: Embedder | None, generation: str,
 
 
 def must_hold(target: IndexTarget, generation: str, space: Space) -> None:
-    """Raises TargetError where the generation is absent, SpaceMismatch where its vectors are of another Space."""
+    """Raises NoGeneration where it is absent, SpaceMismatch where its vectors are of another Space."""
     meta = target.meta(generation)
     if meta is None:
-        raise TargetError(f"generation {generation} does not exist; `backhaul list CONF` shows those that do")
+        raise NoGeneration(f"generation {generation} does not exist; `backhaul list CONF` shows those that do")
     Space(**meta.space).must_equal(space, f"generation {generation}")
 
 
@@ -131,7 +131,8 @@ def search_vectors(target: Searched, generation: str, texts: Sequence[str | None
 
     Raises:
         QueryRefused: a filter by a field that is none, a text or a vector is missing.
-        TargetError: the generation is absent, or the index could not be reached.
+        NoGeneration: it is absent.
+        TargetError: the index could not be reached.
     """
     in_target = how.mode == "hybrid" and how.fusion == "rrf" and target.fuses
     queries = [

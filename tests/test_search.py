@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipelines.document import Chunk, Document, Position, Span
 from pipelines.embed.embedder import Role, Vectors
-from pipelines.errors import SettingsError, SpaceMismatch, TargetError
+from pipelines.errors import NoGeneration, SettingsError, SpaceMismatch
 from pipelines.parts import part_table
 from pipelines.releases import ReleaseLog
 from pipelines.search import How, best_per_document, fuse, search, search_many
@@ -156,7 +156,7 @@ def test_another_space_is_refused_before_anything_is_embedded(target: IndexTarge
 
 
 def test_an_absent_generation_is_named(target: IndexTarget) -> None:
-    with pytest.raises(TargetError, match="nowhere"):
+    with pytest.raises(NoGeneration, match="nowhere"):
         search(target, LetterEmbedder(), "nowhere", "wagons", How(mode="vector", k=3))
 
 

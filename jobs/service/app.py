@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
+from jobs.service.metrics import Metrics
 from jobs.service.problems import Refusal
 from jobs.service.requests import (
     DocumentAnswer,
@@ -26,9 +28,12 @@ from jobs.service.requests import (
 )
 from jobs.service.searcher import Answer
 from jobs.service.service import Service
+from jobs.service.tenancy import ForeignHits
 from pipelines.errors import BackhaulError, QueryRefused
 from pipelines.highlight import highlights
 from pipelines.targets.target import Hit
+
+log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "page"
 _SPELL = orjson.OPT_SERIALIZE_NUMPY
@@ -47,7 +52,7 @@ def make_app(service: Service) -> FastAPI:
     """Its routes alone; ``Front`` goes around it."""
     app = FastAPI(title="Backhaul", version="1", description=f"Search of the corpus {service.corpus}.",
                   docs_url=None, redoc_url=None, lifespan=service.lifespan)  # fmt: skip
-    _tell_problems(app)
+    _tell_problems(app, service.metrics)
 
     @app.post("/v1/search", responses={200: {"model": SearchAnswer}, **_PROBLEMS}, summary="Search a generation")
     async def search(request: Request, asked: SearchRequest) -> Response:
@@ -139,12 +144,15 @@ def _json(value: dict[str, Any], status: int = 200) -> Response:
     return Response(orjson.dumps(value, option=_SPELL), status, media_type="application/json")
 
 
-def _tell_problems(app: FastAPI) -> None:
+def _tell_problems(app: FastAPI, metrics: Metrics) -> None:
     """Every error in one shape, with nothing of the request repeated but names of fields."""
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> Response:
-        request.state.audited["refused"] = refusal.code
+        request.state.audited["refused"] = refusal.reason
+        if isinstance(refusal, ForeignHits):
+            metrics.foreign.inc(refusal.count)
+            log.error("%d hits of other tenants were held back: the index does not filter as it should", refusal.count)
         return Response(refusal.body(), refusal.status, refusal.headers())
 
     @app.exception_handler(QueryRefused)

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobs.service.audit import Audit
-from jobs.service.auth import Caller, Forbidden, Gatekeeper, Unauthorized
+from jobs.service.auth import Caller, Gatekeeper, Unauthorized
 from jobs.service.headers import security_headers
 from jobs.service.metrics import Metrics
 from jobs.service.problems import Refusal
@@ -82,14 +82,11 @@ class Front:
         found = [value for name, value in scope["headers"] if name == b"authorization"]
         try:
             if len(found) > 1:
-                raise Unauthorized("more than one Authorization header; send one")
+                raise Unauthorized("there is more than one Authorization header; send one", reason="malformed header")
             return self._gatekeeper.admit(found[0].decode("latin-1") if found else None)
-        except Unauthorized as error:
-            audited["refused"] = str(error)
-            raise Refusal("unauthorized", str(error)) from error
-        except Forbidden as error:
-            audited["refused"] = str(error)
-            raise Refusal("forbidden", str(error)) from error
+        except Refusal as refusal:
+            audited["refused"] = refusal.reason
+            raise
 
     def _count(self, path: str, status: int, seconds: float, spent: Spent) -> None:
         route = path if path in _ROUTES else "/page" if path.startswith("/page/") else "other"

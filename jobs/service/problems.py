@@ -19,16 +19,17 @@ RETRY_AFTER_S = 1.0
 
 
 class Refusal(Exception):
-    """``retry_after_s`` None: asking again would not help, or nobody knows when it would."""
+    """``retry_after_s`` None: asking again would not help, or nobody knows when it would. ``reason`` is for the audit: a word
+    or two of ours."""
 
-    def __init__(
-        self, code: str, message: str, *, details: Sequence[Any] = (), retry_after_s: float | None = None
-    ) -> None:
+    def __init__(self, code: str, message: str, *, details: Sequence[Any] = (), retry_after_s: float | None = None,
+                 reason: str | None = None) -> None:  # fmt: skip
         super().__init__(message)
         self.code = code
         self.status = STATUS[code]
         self.details = list(details)
         self.retry_after_s = retry_after_s
+        self.reason = reason or code
 
     def body(self) -> bytes:
         problem = Problem(code=self.code, message=str(self), details=self.details)

@@ -24,7 +24,7 @@ from jobs.service.requests import Bounds, SearchRequest, Value
 from jobs.service.tenancy import filters_for, own
 from pipelines.digest import digest_of
 from pipelines.embed.embedder import Vectors
-from pipelines.errors import QueryRefused, TargetError
+from pipelines.errors import NoGeneration, QueryRefused, TargetError
 from pipelines.search import How, search_vectors
 from pipelines.space import Space
 from pipelines.targets.filters import Filter
@@ -95,7 +95,10 @@ class Searcher:
         question = _question(asked, caller)
         cursor = read_cursor(asked.cursor, question, self.limits.depth) if asked.cursor else None
         name = cursor.generation if cursor else asked.generation
-        generation = await self._generation(name, until)
+        try:
+            generation = await self._generation(name, until)
+        except Refusal as refusal:
+            raise _gone(name) if cursor and refusal.code == "not_found" else refusal from refusal
         spent.generation = generation
         how = self._how(asked, filters, cursor.skip if cursor else 0)
         vector = await self._vector(asked, generation, until, spent)
@@ -225,7 +228,7 @@ class Searcher:
             sound, dropped = True, False
             raise
         except TargetError as error:
-            sound = _is_absent(error) or _is_question(error)
+            sound = isinstance(error, NoGeneration) or _is_question(error)
             dropped = not sound
             raise
         finally:
@@ -236,13 +239,11 @@ class Searcher:
         self, asked: SearchRequest, caller: Caller, spent: Spent, generation: str, error: TargetError
     ) -> Answer:
         """A generation may have been dropped since the last look: then another one is live, or it was named."""
-        if not _is_absent(error):
+        if not isinstance(error, NoGeneration):
             raise _refusal(error) from error
         self._named.pop(generation, None)
         if asked.generation or asked.cursor:
-            raise Refusal(
-                "gone", f"generation {generation} is gone; ask again without cursor and generation"
-            ) from error
+            raise _gone(generation) from error
         await self.follower.look()
         live = self.follower.now
         if live is None or live.name == generation:
@@ -316,9 +317,8 @@ def _space(meta: Meta) -> Space:
     return Space(**meta.space)
 
 
-def _is_absent(error: TargetError) -> bool:
-    failure = getattr(error, "failure", None)
-    return (failure is not None and failure.type == "index_not_found_exception") or "does not exist" in str(error)
+def _gone(generation: str | None) -> Refusal:
+    return Refusal("gone", f"generation {generation} is gone; ask again without cursor and generation")
 
 
 def _is_question(error: TargetError) -> bool:

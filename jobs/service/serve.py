@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 
 import uvicorn
 
 from jobs.service.app import make_app
 from jobs.service.audit import Audit
-from jobs.service.auth import open_gatekeeper
+from jobs.service.auth import is_loopback, open_gatekeeper
 from jobs.service.front import Front
 from jobs.service.service import Service
 from jobs.service.settings import ServeSettings
@@ -37,15 +36,6 @@ def must_be_closed_to_others(settings: ServeSettings, host: str) -> None:
     if settings.auth.method == "none" and not is_loopback(host):
         raise SettingsError(f"{host} can be reached by others and serve.auth.method is none; set serve.auth.method to api_keys "
                             "or jwt, or serve on 127.0.0.1")  # fmt: skip
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def bind(host: str, port: int) -> socket.socket:

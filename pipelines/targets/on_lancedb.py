@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.errors import AliasMoved, SettingsError, TargetError
+from pipelines.errors import AliasMoved, NoGeneration, SettingsError, TargetError
 from pipelines.releases import ReleaseLog
 from pipelines.storage import StorageSettings
 from pipelines.targets.filters import Filter, equals, filter_types
@@ -284,8 +284,8 @@ class LanceTarget:
         newest = self._log.newest(self.id)
         return timedelta(minutes=10) if newest and newest.generation == name else timedelta(0)
 
-    def _absent(self, name: str) -> TargetError:
-        return TargetError(
+    def _absent(self, name: str) -> NoGeneration:
+        return NoGeneration(
             f"LanceDB at {self._connection.uri} has no generation {name}; `backhaul list CONF` shows what there is, "
             "`backhaul load CONF` makes it"
         )

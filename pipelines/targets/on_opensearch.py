@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.backoff import Backoff
+from pipelines.errors import NoGeneration
 from pipelines.parts import vectors_of
 from pipelines.releases import ReleaseLog
 from pipelines.targets.filters import Filter, check_filters, filter_types
@@ -171,20 +173,22 @@ class OpenSearchTarget:
         if wanted:
             check_filters(wanted, self.filters(name))
         found: list[list[Hit]] = []
-        for start in range(0, len(queries), _SEARCHES):
-            found += self._search(name, queries[start : start + _SEARCHES], deadline_s)
+        with self._told_where_absent(name):
+            for start in range(0, len(queries), _SEARCHES):
+                found += self._search(name, queries[start : start + _SEARCHES], deadline_s)
         return found
 
     def filters(self, name: str) -> dict[str, str]:
         meta = self.meta(name)
         if meta is None:
-            raise self._cluster.error(f"generation {name} does not exist; `backhaul list CONF` shows those that do")
+            raise self._absent(name)
         return filter_types({field: meta.metadata_types.get(field, "keyword") for field in meta.metadata_fields})
 
     def chunks(self, name: str, document_id: str, filters: Sequence[Filter], limit: int, *,
                deadline_s: float | None = None) -> list[Hit]:  # fmt: skip
         check_filters(filters, self.filters(name))
-        return hits_of(self._ask(name, chunks_body(document_id, filters, limit), deadline_s))
+        with self._told_where_absent(name):
+            return hits_of(self._ask(name, chunks_body(document_id, filters, limit), deadline_s))
 
     def live(self, corpus: str) -> str | None:
         return self._aliases.live(corpus)
@@ -260,6 +264,21 @@ class OpenSearchTarget:
         if wrong.any():
             raise self._cluster.error("index.vectors: byte takes whole numbers from -128 to 127, and a vector holds "
                                       f"{vectors[wrong][0]}; set index.vectors: float and index.compression: 4")  # fmt: skip
+
+    def _absent(self, name: str) -> NoGeneration:
+        return NoGeneration(f"OpenSearch at {self._cluster.url}: generation {name} does not exist; "
+                            "`backhaul list CONF` shows those that do")  # fmt: skip
+
+    @contextmanager
+    def _told_where_absent(self, name: str) -> Iterator[None]:
+        """What was read of it before may be remembered; a search tells that it has gone."""
+        try:
+            yield
+        except Refused as error:
+            if error.failure.type != "index_not_found_exception":
+                raise
+            self._metas.pop(name, None)
+            raise self._absent(name) from error
 
     def _ask(self, name: str, body: dict[str, Any], deadline_s: float | None = None) -> Any:  # Any: JSON
         """One search of every shard: of those that do not answer the rest would be counted in silence."""

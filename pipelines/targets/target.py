@@ -257,6 +257,7 @@ class IndexTarget(Protocol):
         seconds are all that it may take, the index's own work included, where the target can say so.
 
         Raises:
+            NoGeneration: there is none of this name.
             QueryRefused: a filter is not of ``filters``, or its values not of its type.
         """
 

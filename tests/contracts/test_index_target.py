@@ -15,7 +15,7 @@ import pytest
 from pipelines.digest import digest_of
 from pipelines.document import Chunk, Document, Position, Span, row_digest
 from pipelines.embed.embedder import Vectors
-from pipelines.errors import AliasMoved, QueryRefused, SpaceMismatch, TargetError
+from pipelines.errors import AliasMoved, NoGeneration, QueryRefused, SpaceMismatch, TargetError
 from pipelines.parts import part_table
 from pipelines.space import Space
 from pipelines.store import open_store
@@ -405,8 +405,40 @@ class TestSearch:
         assert CHUNKS[6].id not in {hit.id for hit in [*lexical, *vector]}
 
     def test_searching_an_absent_generation_names_it(self, target: IndexTarget, corpus: str) -> None:
-        with pytest.raises(TargetError, match=f"{corpus}-none"):
+        with pytest.raises(NoGeneration, match=f"{corpus}-none"):
             target.search(f"{corpus}-none", [Query(text="plain")])
+        with pytest.raises(NoGeneration, match=f"{corpus}-none"):
+            target.chunks(f"{corpus}-none", "d", (), 10)
+
+    def test_the_first_hits_of_a_longer_answer_are_those_of_a_shorter_one(
+        self, target: IndexTarget, loaded: str
+    ) -> None:
+        for query in (Query(text="plain"), Query(vector=VECTORS[0])):
+            short, long = target.search(loaded, [replace(query, k=3), replace(query, k=9)])
+            assert short == long[:3]
+
+    def test_the_rows_of_a_document_come_in_order(self, target: IndexTarget, loaded: str) -> None:
+        document = CHUNKS[8].document
+        wanted = sorted(
+            (chunk for chunk in CHUNKS if chunk.document.id == document.id), key=lambda chunk: chunk.ordinal
+        )
+        hits = target.chunks(loaded, document.id, (), 10)
+        assert [(hit.id, hit.text, hit.tenant, hit.start, hit.end) for hit in hits] == [
+            (chunk.id, chunk.text, chunk.document.tenant, chunk.span.start, chunk.span.end) for chunk in wanted[:10]
+        ]
+        assert target.chunks(loaded, document.id, (equals("tenant", "somebody else"),), 10) == []
+
+    @pytest.mark.parametrize("query", [Query(text="plain", k=2), Query(vector=VECTORS[1], k=2, exact=True)])
+    def test_hits_bring_their_vectors_where_they_are_asked_for(
+        self, target: IndexTarget, loaded: str, query: Query
+    ) -> None:
+        (without,) = target.search(loaded, [query])
+        (hits,) = target.search(loaded, [replace(query, with_vectors=True)])
+        assert all(hit.vector is None for hit in without)
+        numbers = [next(n for n, chunk in enumerate(CHUNKS) if chunk.id == hit.id) for hit in hits]
+        for number, hit in zip(numbers, hits, strict=True):
+            assert hit.vector is not None
+            assert np.allclose(hit.vector, VECTORS[number], atol=1e-6)
 
 
 class TestRelease:

@@ -64,12 +64,13 @@ def test_every_verb_has_an_example_in_its_help_that_names_it(verb: str) -> None:
 def test_every_example_runs_and_every_json_parses(demo: Path) -> None:
     conf = str(PROJECT / "conf" / "demo.yaml")
     order = ["plan", "embed", "load", "verify", "repair", "release", "run", "status", "failures", "retry", "list", "query",
-             "evaluate", "doctor", "model pin", "model export", "model quantize", "model compare", "gc", "rollback", "drop"]  # fmt: skip
+             "evaluate", "doctor", "key", "model pin", "model export", "model quantize", "model compare", "gc", "rollback", "drop"]  # fmt: skip
     assert sorted(order) == sorted(COMMANDS)
     other = ["--set", "index.m=8"]
     for verb in order:
         words = [{"conf/demo.yaml": conf, "CONF": conf, "queries.jsonl": str(demo / "queries.jsonl"),
-                  "qrels.tsv": str(demo / "qrels.tsv")}.get(word, word) for word in _example(verb)]  # fmt: skip
+                  "qrels.tsv": str(demo / "qrels.tsv"),
+                  "serve.auth.api_keys=keys.jsonl": f"serve.auth.api_keys={demo / 'keys.jsonl'}"}.get(word, word) for word in _example(verb)]  # fmt: skip
         if verb == "rollback":  # needs a second release to go back from
             assert backhaul_here("run", conf, *other).code == 0
         if verb == "drop":
