@@ -13,7 +13,7 @@ import logging
 import re
 import secrets
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -26,6 +26,7 @@ from pipelines.errors import SettingsError
 _PREFIX = "bh_"  # so that scanners of repositories and logs can find a key that leaked
 _BYTES = 32
 _FORM = re.compile(_PREFIX + r"[A-Za-z0-9_-]{43}")  # 32 bytes in base64url
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 log = logging.getLogger(__name__)
 
@@ -85,11 +86,11 @@ def hash_of(secret: str) -> str:
 
 
 def expiry_of(text: str) -> datetime:
-    """A day, or an instant with its zone. Raises SettingsError."""
+    """A day, which is its beginning in UTC, or an instant with its zone. Raises SettingsError."""
     try:
-        found = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(f"{text}T00:00Z" if _DAY.fullmatch(text) else text)
     except ValueError:
-        raise SettingsError(
-            f"{text[:40]!r} is no day such as 2030-01-31, and no time such as 2030-01-31T12:00Z"
-        ) from None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None and len(text) == len("2030-01-31") else found
+        found = None
+    if found is None or found.tzinfo is None:
+        raise SettingsError(f"{text[:40]!r} is no day such as 2030-01-31, and no time such as 2030-01-31T12:00Z")
+    return found

@@ -31,7 +31,7 @@ class AuthSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Literal["none", "api_keys", "jwt"] = Field(
-        "none", description="who may ask: none (whoever reaches the service) | api_keys | jwt"
+        "none", description="who may ask: none (whoever is on this machine; loopback alone) | api_keys | jwt"
     )
     api_keys: str | None = Field(
         None, description="api_keys: the file with the keys' hashes; `backhaul key CONF` adds one"

@@ -47,7 +47,7 @@ class KeySet:
         keys, read_at = self._known
         if self._clock.monotonic() - read_at > self._ttl_s + self._stale_s:
             raise Refusal("unavailable", "tokens cannot be checked now: the issuer's keys could not be read for too long; "
-                          "ask again in a moment", retry_after_s=self._patience_s)  # fmt: skip
+                          "ask again in a moment", retry_after_s=self._patience_s, reason="old keys")  # fmt: skip
         if kid is None:
             if len(keys) > 1:
                 raise Unauthorized("the token does not say which key it is signed with (kid), and its issuer has several",

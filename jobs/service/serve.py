@@ -40,6 +40,7 @@ def serve(service: Service, settings: ServeSettings, bound: socket.socket, tenan
     finally:
         gc.unfreeze()
         bound.close()
+        gatekeeper.close()
 
 
 def must_be_closed_to_others(settings: ServeSettings, host: str) -> None:
