@@ -22,7 +22,7 @@ _PROBE_S, _LONGEST_PROBE_S = 1.0, 16.0
 _MUCH = 0.7
 _HELPS = 0.6  # half of the limit would leave half of a queue
 _NEVER = (0.0, math.inf)
-_FASTER, _SLOWER = 0.7, 1.5
+_FASTER, _ABOUT, _A_LITTLE, _SLOWER = 0.7, 0.85, 1.1, 1.5
 _NOISY = 0.1  # relative error of what counts half
 _DROPPED = 0.6
 
@@ -35,6 +35,7 @@ class Window:
     entered: int = 0
     full: bool = False  # no more enter
     pressed: bool = False
+    spoiled: bool = False  # by more than the limit, which says nothing about it
     seconds: list[float] = field(default_factory=list)
 
     @property
@@ -69,6 +70,7 @@ class AdaptiveLimit:
         self._shrunk_from = _NEVER  # limit and seconds before the steps down
         self._doubtful = False
         self._probing = False
+        self._before_probe_s = 0.0
         self._probe_gap_s, self._probe_at = _PROBE_S, now
         self._dropped_at = now
         self._back_to = 0.0  # at once, after drops
@@ -82,9 +84,10 @@ class AdaptiveLimit:
         """The limit was reached."""
         self._window.pressed = True
 
-    def entered(self, now: float) -> Window | None:
-        """The window that the request belongs to, if any."""
+    def entered(self, now: float, in_flight: int) -> Window | None:
+        """The window that the request belongs to, if any; ``in_flight`` counts it."""
         window = self._window
+        window.spoiled = window.spoiled or in_flight > self.allowed
         if window.full:
             return None
         window.entered += 1
@@ -105,7 +108,7 @@ class AdaptiveLimit:
         else:
             window.seconds.append(seconds)
         if window.complete:
-            if window.seconds:
+            if window.seconds and not window.spoiled:
                 self._steer(window, now)
             self._window = Window(now)
 
@@ -132,7 +135,7 @@ class AdaptiveLimit:
         if window.pressed:
             self._change(took_s, error_s, self._unhurried_s + _SLACK_S)
             if self._doubtful or now >= self._probe_at:
-                self._probing = True
+                self._probing, self._before_probe_s = True, took_s
 
     def _change(self, took_s: float, error_s: float, unhurried_s: float) -> None:
         shrink_above = max(_SHRINK_ABOVE, min(0.9, _SHRINK_ABOVE_LEAST / self._limit))
@@ -148,20 +151,19 @@ class AdaptiveLimit:
             self._limit = self._back_to = max(1.0, self._limit * max(0.5, wanted))
             return
         self._shrunk_from = _NEVER
+        self._steep = self._steep and took_s - error_s < _A_LITTLE * (unhurried_s - _SLACK_S)
         if unhurried_s > (1.0 - grow_below) * took_s:
             self._limit = min(self._most, self._limit * 1.5 if self._steep else self._limit + 1.0)
-        else:
-            self._steep = False
 
     def _learn(self, took_s: float, error_s: float, now: float) -> None:
         """From half of the requests, among which nothing waits."""
         assert self._unhurried_s is not None
         slower = took_s - 2 * error_s > _SLOWER * self._unhurried_s
-        usual = not slower and took_s + 2 * error_s > _FASTER * self._unhurried_s
         weight = 1.0 if slower else 1.0 / (1.0 + (error_s / took_s / _NOISY) ** 2)
-        if self._doubtful and took_s > self._unhurried_s:
-            weight = max(weight, 0.5)
-        self._unhurried_s += weight * (took_s - self._unhurried_s)
+        # Half of the requests take as long as all did: so there was no queue before either.
+        mistaken = took_s > _ABOUT * self._before_probe_s and took_s > self._unhurried_s / _ABOUT
+        usual = not (slower or mistaken) and took_s + error_s > _ABOUT * self._unhurried_s
+        self._unhurried_s += max(weight, 0.5 if mistaken else 0.0) * (took_s - self._unhurried_s)
         self._steep = self._steep or slower
         self._probe_gap_s = min(_LONGEST_PROBE_S, self._probe_gap_s * 2) if usual else _PROBE_S
         self._probing, self._probe_at, self._doubtful = False, now + self._probe_gap_s, False

@@ -17,6 +17,7 @@ from jobs.service.refusals import Overloaded, RateLimited
 from jobs.service.shares import Shares
 from jobs.service.token_buckets import TokenBuckets
 
+_BURST, _BURST_S, _CALM_S = 3, 0.25, 1.0
 _LONGEST_RETRY_S = 30.0
 _FADES = 0.997
 
@@ -34,6 +35,7 @@ class Admission:
         self._shares = Shares(settings.tenants_kept)
         self._limit = AdaptiveLimit(start=settings.start, most=settings.max_in_flight, now=clock())
         self._served = self._refused = 0.0  # lately
+        self._reached_at = self._burst_at = -math.inf  # the limit: last, and first after a calm
         self.in_flight = 0
         self.rate_limited = self.overloaded = 0  # requests refused so far
 
@@ -48,13 +50,15 @@ class Admission:
             RateLimited: the tenant has used up its rate.
             Overloaded: as many are in flight as the index answers in good time.
         """
-        now, allowed = self._clock(), self._limit.allowed
+        now = self._clock()
+        allowed = self._allowed(now)
         if self._per_s and (wait_s := self._buckets.wait_s(tenant, now)):
             self.rate_limited += 1
             raise RateLimited(wait_s)
         self._shares.ask(tenant, now, allowed)
         if not self._shares.has_room(tenant, self.in_flight, allowed):
             self._limit.pressed()
+            self._reached_at = now
             self.overloaded += 1
             raise Overloaded(self._retry_after_s())
         if self._per_s:
@@ -62,9 +66,20 @@ class Admission:
         self._count(refused=False)
         self._shares.take(tenant)
         self.in_flight += 1
-        if self.in_flight >= allowed:
+        if self.in_flight >= self._limit.allowed:
             self._limit.pressed()
-        return Admitted(self, tenant, now, self._limit.entered(now))
+        return Admitted(self, tenant, now, self._limit.entered(now, self.in_flight))
+
+    def _allowed(self, now: float) -> int:
+        """More than the limit for a moment, where it was not reached for a while: a pause of the index, as for its own
+        collection of garbage, is no overload."""
+        allowed = self._limit.allowed
+        if self.in_flight < allowed:
+            return allowed
+        if now - self._reached_at > _CALM_S:
+            self._burst_at = now
+        self._reached_at = now
+        return allowed * _BURST if now - self._burst_at < _BURST_S else allowed
 
     def _count(self, *, refused: bool) -> None:
         """The newest few hundred requests count most."""

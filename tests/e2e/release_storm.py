@@ -93,7 +93,7 @@ def release_storm(folder: Path, node: str, *, cycles: int, rate: float, commands
     plain: dict[str, list[Answer]] = {}
     result, corpus = Storm(cycles, rate), f"storm-{folder.name.lower().replace('_', '-')[-20:]}"
     try:
-        conf = _two_generations(folder, node, corpus)
+        conf = two_generations(folder, node, corpus)
         with ExitStack() as asking:
             if contrast_per_s:
                 plain = {way: asking.enter_context(_asking(conf, way, contrast_per_s)) for way in PLAIN}
@@ -110,7 +110,7 @@ def release_storm(folder: Path, node: str, *, cycles: int, rate: float, commands
     return result
 
 
-def _two_generations(folder: Path, node: str, corpus: str) -> Path:
+def two_generations(folder: Path, node: str, corpus: str) -> Path:
     """Both proved and released once, the older live."""
     index = {"target": "opensearch", "url": node, "replicas": 0}
     conf = write_conf(folder / "run.yaml", corpus=corpus, root=f"file://{folder}/root", source=f"file://{folder}/source",
@@ -163,7 +163,7 @@ def _cycle(conf: Path, result: Storm, cycles: int, commands: int) -> list[Move]:
     here, there = list[float](), list[float]()
     for number in range(cycles):
         by_command = number >= cycles - commands
-        release, rollback = (_release_command, _rollback_command) if by_command else (_release, _rollback)
+        release, rollback = (_release_command, _rollback_command) if by_command else (release_here, rollback_here)
         moves += [_move(NEWER, release, conf), _move(OLDER, rollback, conf)]
         (there if by_command else here).append(moves[-1].ended - moves[-2].began)
     result.moves = len(moves)
@@ -177,13 +177,13 @@ def _move(to: str, how: Callable[[Path], None], conf: Path) -> Move:
     return Move(to, began, time.monotonic())
 
 
-def _release(conf: Path) -> None:
+def release_here(conf: Path) -> None:
     session = Session(load_settings(conf, []), quiet=True)
     done = release_generation(session, find_generation(session, run_id=None, name=None), force=False)
     assert done["changed"], done
 
 
-def _rollback(conf: Path) -> None:
+def rollback_here(conf: Path) -> None:
     done = rollback_corpus(Session(load_settings(conf, []), quiet=True), None)
     assert done["changed"], done
 

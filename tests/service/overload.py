@@ -32,7 +32,7 @@ from tests.service.served import Served, served, tenants_conf
 SLOTS, SERVICE_S = 8, 0.050
 CAN_PER_S = SLOTS / SERVICE_S
 FACTOR = 5
-SETTLE_S = 2.0  # of each load, of which no figure is taken
+SETTLE_S = 2.0  # of each load, of which no figure is taken; less where loads are short
 QUESTION = {"query": f"wagons in the steam yard {NUMBER}", "mode": "lexical", "k": 10}
 
 
@@ -95,10 +95,14 @@ def _measure(service: Served, seconds: float) -> Overload:
     port, found = int(service.url.rpartition(":")[2]), Overload()
     process = psutil.Process(service.process.pid)
 
-    def load(factor: float, lasts_s: float) -> list[Answer]:
-        return _settled(load_for(lasts_s + SETTLE_S, port, factor * CAN_PER_S, [QUESTION]))
+    settle_s = min(SETTLE_S, seconds / 4)
 
-    load(1.0, 1.0)  # everything is imported and opened
+    def load(factor: float, lasts_s: float) -> list[Answer]:
+        answers = load_for(lasts_s + settle_s, port, factor * CAN_PER_S, [QUESTION])
+        begin = min(each.due for each in answers) + settle_s
+        return [each for each in answers if each.due >= begin]
+
+    load(1.0, 0.5)  # everything is imported and opened
     found.unloaded = _spread(load(0.1, seconds / 2))
     for factor in (1.0, 1.3):
         answers = [each for each in load(factor, seconds / 3) if each.status == 200]
@@ -106,7 +110,7 @@ def _measure(service: Served, seconds: float) -> Overload:
             found.peak_goodput, found.saturated = goodput, _spread(answers)
     before_mb, busy_s = process.memory_info().rss / 1e6, sum(process.cpu_times()[:2])
     answers = load(FACTOR, seconds)
-    found.cpu_share = round((sum(process.cpu_times()[:2]) - busy_s) / (seconds + SETTLE_S), 2)
+    found.cpu_share = round((sum(process.cpu_times()[:2]) - busy_s) / (seconds + settle_s), 2)
     found.rss_mb = {"before": round(before_mb, 1), "after": round(process.memory_info().rss / 1e6, 1)}
     good = [each for each in answers if each.status == 200]
     refused = [each for each in answers if each.status != 200]
@@ -117,11 +121,6 @@ def _measure(service: Served, seconds: float) -> Overload:
     told = [float(each.retry_after_s or 0) for each in refused]
     found.retry_after_s = {"min": min(told), "mean": round(sum(told) / len(told), 1), "max": max(told)} if told else {}
     return found
-
-
-def _settled(answers: Sequence[Answer]) -> list[Answer]:
-    begin = min(each.due for each in answers) + SETTLE_S
-    return [each for each in answers if each.due >= begin]
 
 
 def _per_s(answers: Sequence[Answer]) -> float:

@@ -41,7 +41,7 @@ class Asked:
 
 @dataclass
 class World:
-    """``slots`` and ``service_s`` may be changed at any time by ``at``."""
+    """``have`` and ``service_s`` change the index at any time, by ``at``."""
 
     settings: LimitSettings
     slots: int = 8
@@ -58,6 +58,10 @@ class World:
         self._numbers = itertools.count()
         self._queue: deque[Callable[[], None]] = deque()
         self._busy = 0
+
+    def have(self, slots: int) -> None:
+        self.slots = slots
+        self._serve()
 
     def at(self, when: float, do: Callable[[], None]) -> None:
         heapq.heappush(self._events, (when, next(self._numbers), do))
