@@ -15,6 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from jobs.service.metrics import Metrics
+from jobs.service.openapi import describe
 from jobs.service.problems import Refusal
 from jobs.service.requests import (
     DocumentAnswer,
@@ -52,6 +53,14 @@ def make_app(service: Service) -> FastAPI:
     """Its routes alone; ``Front`` goes around it."""
     app = FastAPI(title="Backhaul", version="1", description=f"Search of the corpus {service.corpus}.",
                   docs_url=None, redoc_url=None, lifespan=service.lifespan)  # fmt: skip
+    described: dict[str, Any] = {}
+
+    def openapi() -> dict[str, Any]:
+        if not described:
+            described.update(describe(app, guarded=service.guarded))
+        return described
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
     _tell_problems(app, service.metrics)
 
     @app.post("/v1/search", responses={200: {"model": SearchAnswer}, **_PROBLEMS}, summary="Search a generation")
