@@ -298,7 +298,7 @@ def test_an_address_opened_anew_shows_the_same(visits: Visits, site: Site) -> No
     page.get_by_role("button", name="Compare").click()
     page.wait_for_selector("[aria-label='Side B'] .hit")
     with page.expect_response("**/v1/search"):
-        page.get_by_label("Mode of B").select_option("Vector")
+        page.get_by_label("Mode of A").select_option("Vector")
     first.settled()
     with page.expect_response("**/v1/search"):
         page.get_by_role("button", name="More hits").click()
