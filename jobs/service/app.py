@@ -98,9 +98,12 @@ def make_app(service: Service) -> FastAPI:
         request: Request,
         document_id: Annotated[str, Query(min_length=1, max_length=1_000)],
         generation: Annotated[str | None, Query(min_length=1, max_length=512)] = None,
+        tenant: Annotated[
+            str | None, Query(max_length=256, description="for callers that see several: whose document")
+        ] = None,
     ) -> Response:
         state = request.state
-        name, hits, whole = await service.searcher.document(document_id, generation, state.caller, state.spent)
+        name, hits, whole = await service.searcher.document(document_id, generation, tenant, state.caller, state.spent)
         first = hits[0]
         return _json({
             "generation": name, "document_id": document_id, "title": first.title, "uri": first.uri, "metadata": first.metadata,
@@ -142,7 +145,7 @@ def _spelled(answer: Answer, asked: SearchRequest, took_ms: float, analyzer: str
 def _hit(hit: Hit, asked: SearchRequest, words: str, analyzer: str) -> dict[str, Any]:
     return {
         "id": hit.id, "document_id": hit.document_id, "score": hit.score, "text": hit.text, "title": hit.title, "uri": hit.uri,
-        "metadata": hit.metadata, "doc_type": hit.doc_type, "date": hit.date, "ordinal": hit.ordinal, "start": hit.start,
+        "metadata": hit.metadata, "tenant": hit.tenant, "doc_type": hit.doc_type, "date": hit.date, "ordinal": hit.ordinal, "start": hit.start,
         "end": hit.end, "highlights": highlights(words, hit.text, analyzer) if words else [],
         "sources": {side: {"rank": rank, "score": score} for side, (rank, score) in hit.sources.items()} if asked.explain else None,
         "vector": hit.vector,
@@ -172,6 +175,12 @@ def _tell_problems(app: FastAPI, metrics: Metrics) -> None:
     async def away(request: Request, error: BackhaulError) -> Response:
         return await refused(
             request, Refusal("unavailable", "the index or the model does not answer as it should; ask again")
+        )
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:  # and raised on, so that it is logged
+        return await refused(
+            request, Refusal("internal", "the service failed; its log has the reason, under the request's id")
         )
 
     @app.exception_handler(RequestValidationError)
