@@ -93,9 +93,14 @@ def searches_of(seen: list[Request], generation: str) -> list[list[Any]]:
 
 
 def must_be_of(tenant: str, body: dict[str, Any]) -> None:
-    query = body["query"]
-    filters = query["bool"]["filter"] if "bool" in query else query["knn"]["vector"]["filter"]["bool"]["filter"]
-    assert {"term": {"tenant": tenant}} in filters
+    """Whose filter stands within the search itself: beside the words, inside the graph's walk, before the script."""
+    (kind, query) = next(iter(body["query"].items()))
+    inner = {
+        "bool": lambda: query,
+        "knn": lambda: query["vector"]["filter"]["bool"],
+        "script_score": lambda: query["query"]["bool"],
+    }
+    assert {"term": {"tenant": tenant}} in inner[kind]()["filter"]
 
 
 def ask_all(spied: tuple[Served, list[Request]], texts: list[str]) -> None:
