@@ -217,6 +217,12 @@ def doctor(r: Result) -> str:
     return "\n".join([*lines, *(render_model.benchmark(r["benchmark"]) if "benchmark" in r else ())])
 
 
+def warm(result: Result) -> str:
+    refused = f", {result['refused']:,} refused" if result["refused"] else ""
+    return (f"{result['asked']:,} questions asked of {result['url']} in {result['seconds']:,.1f} s{refused}; "
+            f"the slowest took {result['slowest_ms']:,.0f} ms")  # fmt: skip
+
+
 def key(r: Result) -> str:
     whose = f"tenant {r['tenant']}" if r["tenant"] else "every tenant"
     until = f"until {r['expires']}" if r["expires"] else "until its line is removed"
@@ -224,17 +230,11 @@ def key(r: Result) -> str:
             f"It sees the rows of {whose}, for {r['subject']}, {until}.\nnext: backhaul serve CONF")  # fmt: skip
 
 
-def warm(result: Result) -> str:
-    refused = f", {result['refused']:,} refused" if result["refused"] else ""
-    return (f"{result['asked']:,} questions asked of {result['url']} in {result['seconds']:,.1f} s{refused}; "
-            f"the slowest took {result['slowest_ms']:,.0f} ms")  # fmt: skip
-
-
 TEXTS: dict[str, Callable[[Result], str]] = {
     "plan": plan, "embed": embed, "load": load, "verify": verify,
     "repair": repair, "release": release, "rollback": release,
     "run": run, "status": status, "failures": failures, "retry": retry, "list": generations, "drop": drop, "gc": gc,
-    "query": query, "evaluate": evaluate, "doctor": doctor, "key": key, "warm": warm,
+    "query": query, "evaluate": evaluate, "doctor": doctor, "warm": warm, "key": key,
     "model pin": render_model.pin, "model export": render_model.made, "model quantize": render_model.made,
     "model compare": render_model.compare,
 }  # fmt: skip

@@ -95,7 +95,10 @@ class Searcher:
         question = _question(asked, caller)
         cursor = read_cursor(asked.cursor, question, self.limits.depth) if asked.cursor else None
         name = cursor.generation if cursor else asked.generation
-        generation = await self._generation(name, until)
+        try:
+            generation = await self._generation(name, until)
+        except Refusal as refusal:
+            raise _gone(name) if cursor and refusal.code == "not_found" else refusal from refusal
         spent.generation = generation
         how = self._how(asked, filters, cursor.skip if cursor else 0)
         vector = await self._vector(asked, generation, until, spent)
@@ -240,9 +243,7 @@ class Searcher:
             raise _refusal(error) from error
         self._named.pop(generation, None)
         if asked.generation or asked.cursor:
-            raise Refusal(
-                "gone", f"generation {generation} is gone; ask again without cursor and generation"
-            ) from error
+            raise _gone(generation) from error
         await self.follower.look()
         live = self.follower.now
         if live is None or live.name == generation:
@@ -314,6 +315,10 @@ def _question(asked: SearchRequest, caller: Caller) -> str:
 
 def _space(meta: Meta) -> Space:
     return Space(**meta.space)
+
+
+def _gone(generation: str | None) -> Refusal:
+    return Refusal("gone", f"generation {generation} is gone; ask again without cursor and generation")
 
 
 def _is_question(error: TargetError) -> bool:
