@@ -143,6 +143,7 @@ def test_forged_names_make_no_storm() -> None:
         for each in threads:
             each.join()
     assert publisher.readings == 1
+    publisher = Publisher("a")
     with kept(publisher, patience_s=0.2) as keys:
         assert not knows(keys, "forged")
         assert not knows(keys, "forged")
