@@ -21,18 +21,18 @@ TESTERS := 3
 # Tests and benchmarks start hundreds of processes, each of which would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup opensearch demo test check fmt golden bench bench-embedding bench-engines bench-quality soak notebooks spark-archive lock clean
+.PHONY: help setup opensearch chromium demo test check fmt golden bench bench-embedding bench-engines bench-quality soak notebooks spark-archive lock clean
 
 help: ## list the verbs
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r verb does; \
 	do printf '  make %-14s %s\n' "$$verb" "$$does"; done
 
-setup: .venv/.all opensearch ## make .venv with everything: all extras, the test tools, an OpenSearch home
+setup: .venv/.all opensearch chromium ## make .venv with everything: all extras, the test tools, an OpenSearch home, a browser
 
 demo: $(if $(FULLER),,.venv/.base) ## index this machine's Python documentation and search it (base install alone)
 	@$(BIN)/python -m jobs.demo
 
-test: check opensearch ## everything a change must pass: check, then all tests but the soak
+test: check opensearch chromium ## everything a change must pass: check, then all tests but the soak
 	$(BIN)/pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 check: .venv/.all ## ruff, mypy and the layers
@@ -82,6 +82,11 @@ clean: ## remove what the tools left behind (to start over, remove .venv as well
 
 opensearch: .venv/.all
 	@[ -n "$${OPENSEARCH_URL:-}" ] || $(BIN)/python -m tests.fixtures.opensearch --assemble
+
+# Tests of the search page skip, and say so, where there is no browser and this user may install none.
+chromium:
+	@[ -x /usr/bin/chromium ] || ! command -v apt-get >/dev/null || \
+		{ apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; } || echo "Found no /usr/bin/chromium, and could not install it." >&2
 
 .venv/.base .venv/.all: .venv/.%: requirements/%.txt requirements/models.txt pyproject.toml | $(BIN)/uv
 	$(INSTALL) --require-hashes -r requirements/$*.txt -r requirements/models.txt

@@ -11,8 +11,8 @@ import orjson
 from jobs.service.requests import Problem, ProblemAnswer
 
 STATUS = {
-    "bad_request": 400, "unauthorized": 401, "forbidden": 403, "not_found": 404, "method_not_allowed": 405, "gone": 410,
-    "too_large": 413, "rate_limited": 429, "internal": 500, "overloaded": 503, "space_mismatch": 503, "unavailable": 503,
+    "bad_request": 400, "unauthorized": 401, "forbidden": 403, "not_found": 404, "method_not_allowed": 405, "too_slow": 408,
+    "gone": 410, "too_large": 413, "rate_limited": 429, "head_too_large": 431, "internal": 500, "overloaded": 503, "space_mismatch": 503, "unavailable": 503,
     "deadline": 504,
 }  # fmt: skip
 RETRY_AFTER_S = 1.0

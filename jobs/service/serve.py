@@ -9,6 +9,9 @@ import uvicorn
 from jobs.service.app import make_app
 from jobs.service.audit import Audit
 from jobs.service.auth import is_loopback, open_gatekeeper
+from jobs.service.body import BodyLimit
+from jobs.service.connections import connections_with
+from jobs.service.draining import DrainingServer
 from jobs.service.front import Front
 from jobs.service.service import Service
 from jobs.service.settings import ServeSettings
@@ -16,17 +19,20 @@ from pipelines.errors import SettingsError
 
 
 def serve(service: Service, settings: ServeSettings, bound: socket.socket, tenant: str | None) -> None:
-    """Until SIGTERM or SIGINT."""
+    """Until SIGTERM or SIGINT, which lets what is under way end."""
     gatekeeper = open_gatekeeper(settings.auth, tenant)
-    front = Front(
-        make_app(service), gatekeeper, service.metrics, Audit(settings.audit), tls=settings.tls.certificate is not None
-    )
+    app = BodyLimit(make_app(service), max_bytes=settings.limits.max_body_bytes, within_s=settings.connections.body_s)
+    front = Front(app, gatekeeper, service.metrics, Audit(settings.audit), tls=settings.tls.certificate is not None)
     config = uvicorn.Config(
-        front, loop="uvloop", http="httptools", lifespan="on", access_log=False, server_header=False, log_config=None,
-        ssl_certfile=settings.tls.certificate, ssl_keyfile=settings.tls.key, timeout_keep_alive=75, proxy_headers=False,
+        front, loop="uvloop", http=connections_with(settings.connections), ws="none", lifespan="on", access_log=False,
+        server_header=False, log_config=None, ssl_certfile=settings.tls.certificate, ssl_keyfile=settings.tls.key,
+        timeout_keep_alive=settings.connections.keep_alive_s, proxy_headers=False,
     )  # fmt: skip
+    server = DrainingServer(
+        config, deregistration_s=settings.deregistration_s, drain_s=settings.drain_s, on_drain=service.drain
+    )
     try:
-        uvicorn.Server(config).run([bound])
+        server.run([bound])
     finally:
         bound.close()
         gatekeeper.close()

@@ -33,12 +33,13 @@ _WARM_S = 10.0
 
 
 class Service:
-    """``embedder`` None: lexical search and given vectors alone. ``draining`` is set by whoever shuts down."""
+    """``embedder`` None: lexical search and given vectors alone. ``drain`` is called by whoever shuts down."""
 
     def __init__(self, target: IndexTarget, releases: ReleaseLog, embedder: Embedder | None, settings: ServeSettings,
                  analyzer: str = "english") -> None:  # fmt: skip
         self.corpus = releases.corpus
         self.analyzer = analyzer
+        self.guarded = settings.auth.method != "none"
         self.draining = False
         self.metrics = Metrics()
         self._settings, self._target, self._releases = settings, target, releases
@@ -49,7 +50,7 @@ class Service:
                                   self._warm)  # fmt: skip
         kept = settings.cache
         self.searcher = Searcher(
-            target, self.corpus, self._follower, self._encoder, settings.limits, Admission(settings.limits), Breaker(),
+            target, self.corpus, self._follower, self._encoder, settings.limits, Admission(settings.limits), Breaker(settings.limits.deadline_s / 2),
             Once(LocalCache(kept.vectors, kept.vectors_ttl_s)), Once(LocalCache(kept.results, kept.results_ttl_s)), self._threads,
         )  # fmt: skip
         self._lists: Once[list[GenerationAnswer]] = Once(LocalCache(1, _LISTED_FOR_S))
@@ -65,6 +66,10 @@ class Service:
             if self._encoder:
                 self._encoder.close()
             self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def drain(self) -> None:
+        """It is not ready from now on."""
+        self.draining = True
 
     def readiness(self) -> ReadyAnswer:
         """Ready while it knows a live generation in whose Space it embeds, and is not shutting down. An index that is away

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jobs.service.admission import LimitSettings
 from jobs.service.audit import AuditSettings
 from jobs.service.auth import AuthSettings
+from jobs.service.limits import ConnectionSettings, LimitSettings
 
 
 class CacheSettings(BaseModel):
@@ -41,6 +41,7 @@ class ServeSettings(BaseModel):
 
     auth: AuthSettings = AuthSettings()
     limits: LimitSettings = LimitSettings()
+    connections: ConnectionSettings = ConnectionSettings()
     cache: CacheSettings = CacheSettings()
     audit: AuditSettings = AuditSettings()
     tls: TlsSettings = TlsSettings()

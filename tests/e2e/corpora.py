@@ -32,13 +32,14 @@ def write_corpus(folder: Path, *, objects: int, documents: int, words: int = 20,
     return folder
 
 
-def write_conf(path: Path, *, root: str, source: str, corpus: str = "papers", **sections: dict[str, Any]) -> Path:
+def write_conf(path: Path, *, root: str, source: str, corpus: str = "papers", fields: dict[str, Any] | None = None,
+               **sections: dict[str, Any]) -> Path:  # fmt: skip
     """A run description with the hash embedder; ``sections`` are laid over it, key by key."""
     value: dict[str, Any] = {
         "corpus": corpus,
         "root": root,
         "source": {"uri": source, "format": "jsonl",
-                   "fields": {"id": "id", "title": "title", "text": "text", "doc_type": "kind", "metadata": ["rank", "lang"]}},
+                   "fields": fields or {"id": "id", "title": "title", "text": "text", "doc_type": "kind", "metadata": ["rank", "lang"]}},
         "split": {"method": "none"},
         "embed": {"backend": "hash", "dimensions": 32, "rows_per_part": 64, "derived": None, "precision": "fp32", "threads": 1},
         "engine": {"workers": 2},

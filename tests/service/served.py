@@ -16,8 +16,9 @@ from typing import Any
 
 import httpx
 import orjson
+import yaml
 
-from tests.e2e.command import backhaul, environment
+from tests.e2e.command import backhaul_here, environment
 from tests.e2e.corpora import write_conf
 
 TENANTS = ("acme", "blue", "cobalt", "delta", "echo")
@@ -62,17 +63,14 @@ def tenants_conf(folder: Path, **sections: Any) -> Path:
         "split": {"method": "sentences", "max_tokens": 32, "overlap_tokens": 0}, "engine": {"workers": 0},
     }  # fmt: skip
     conf = write_conf(folder / "run.yaml", **{**values, **sections})
-    described = conf.read_text()
-    import yaml
-
-    plain = yaml.safe_load(described)
+    plain = yaml.safe_load(conf.read_text())
     plain["source"]["fields"] = fields
     conf.write_text(yaml.safe_dump(plain))
     return conf
 
 
 def index(conf: Path) -> None:
-    done = backhaul("run", conf, "--json")
+    done = backhaul_here("run", conf, "--json")
     assert done.code == 0, done.err
 
 
@@ -108,7 +106,8 @@ def served(conf: Path, *words: str, env: Mapping[str, str] | None = None, log: P
     port = port or free_port()
     log = log or conf.with_suffix(f".{port}.log")
     with log.open("ab") as out:
-        process = subprocess.Popen([sys.executable, "-m", "jobs.main", "serve", str(conf), "--port", str(port), *words],
+        process = subprocess.Popen([sys.executable, "-m", "jobs.main", "serve", str(conf), "--port", str(port),
+                                    "--set", "serve.deregistration_s=0", *words],
                                    env=environment(env), stdin=subprocess.DEVNULL, stdout=out, stderr=out)  # fmt: skip
     found = Served(f"http://127.0.0.1:{port}", process)
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.command import backhaul
+from tests.e2e.command import backhaul_here
 from tests.service.served import Served, index, served, tenants_conf
 
 
@@ -30,13 +30,13 @@ def test_a_release_and_a_rollback_are_followed_within_seconds_and_no_cursor_mixe
     index(conf)
     with served(conf) as service:
         first = service.search(query="steam", k=5)
-        assert backhaul("run", conf, "--set", "index.m=8").code == 0
+        assert backhaul_here("run", conf, "--set", "index.m=8").code == 0
         until(lambda: live(service) != first["generation"])
         second = service.search(query="steam", k=5)
         assert second["generation"] == live(service)
         rest = service.search(query="steam", k=5, cursor=first["cursor"])
         assert rest["generation"] == first["generation"]
-        assert backhaul("rollback", conf, "--set", "index.m=8", "--yes").code == 0
+        assert backhaul_here("rollback", conf, "--set", "index.m=8", "--yes").code == 0
         until(lambda: live(service) == first["generation"])
         assert service.search(query="steam", k=5)["generation"] == first["generation"]
 
@@ -46,9 +46,9 @@ def test_a_cursor_of_a_dropped_generation_is_gone(tmp_path: Path) -> None:
     index(conf)
     with served(conf) as service:
         first = service.search(query="steam", k=5)
-        assert backhaul("run", conf, "--set", "index.m=8").code == 0
+        assert backhaul_here("run", conf, "--set", "index.m=8").code == 0
         until(lambda: live(service) != first["generation"])
-        assert backhaul("drop", conf, "--generation", first["generation"], "--yes").code == 0
+        assert backhaul_here("drop", conf, "--generation", first["generation"], "--yes").code == 0
         with service.client() as client:
             answer = client.post("/v1/search", json={"query": "steam", "k": 5, "cursor": first["cursor"]})
         assert answer.status_code == 410, answer.text
@@ -87,14 +87,14 @@ def test_without_a_live_generation_it_says_what_makes_one(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])  # refused before anything is bound
 def test_others_are_let_in_with_authentication_alone(tenants: Path, host: str) -> None:
-    done = backhaul("serve", tenants, "--host", host)
+    done = backhaul_here("serve", tenants, "--host", host)
     assert done.code == 2
     assert "serve.auth.method" in done.err
 
 
 def test_an_address_in_use_is_named(tenants: Path, service: Served) -> None:
     port = service.url.rpartition(":")[2]
-    done = backhaul("serve", tenants, "--port", port)
+    done = backhaul_here("serve", tenants, "--port", port)
     assert done.code == 2
     assert f"127.0.0.1:{port}" in done.err
     assert "--port" in done.err
@@ -104,7 +104,7 @@ def test_a_log_of_questions_warms_a_service(tmp_path: Path, tenants: Path) -> No
     log = tmp_path / "queries.jsonl"
     log.write_text('{"query": "steam", "k": 3}\n{"status": 200}\n{"query": "river"}\n{"query": "steam", "k": 3}\n')
     with served(tenants) as service:
-        done = backhaul("warm", tenants, "--queries", log, "--url", service.url, "--json")
+        done = backhaul_here("warm", tenants, "--queries", log, "--url", service.url, "--json")
         assert done.code == 0, done.err
         assert (done.json["asked"], done.json["refused"]) == (2, 0)
         before = httpx.get(f"{service.url}/metrics").text
@@ -118,6 +118,6 @@ def test_a_log_of_questions_warms_a_service(tmp_path: Path, tenants: Path) -> No
 def test_a_log_that_holds_no_questions_is_named_with_its_line(tmp_path: Path, tenants: Path) -> None:
     log = tmp_path / "queries.jsonl"
     log.write_text('{"query": "steam"}\nsteam\n')
-    done = backhaul("warm", tenants, "--queries", log)
+    done = backhaul_here("warm", tenants, "--queries", log)
     assert done.code == 2
     assert f"{log}:2 is no JSON" in done.err

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.labelled import read_qrels, read_queries, score_run
-from tests.e2e.command import PROJECT, backhaul
+from tests.e2e.command import PROJECT, backhaul_here
 from tests.e2e.corpora import write_conf
 from tests.fixtures.opensearch import running_node
 from tests.service.served import Served, served
 
 DATA = Path(os.environ.get("BACKHAUL_DATA", PROJECT.parent / "shared" / "data")) / "scifact"
-PART, ASKED = 150, 30  # documents and queries of the quick form
-MODES = ["lexical", "vector", "hybrid"]
+PART, ASKED = 100, 20  # documents and queries of the quick form
+MODES = ["hybrid", "lexical", "vector"]
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there")
 
@@ -40,7 +40,7 @@ def write_scifact(folder: Path, documents: int | None, **sections: Any) -> Path:
                       embed=embed, split={"method": "none", "template": "{title} {text}"}, engine={"workers": 0}, **sections)  # fmt: skip
     text = conf.read_text().replace("id: id", "id: _id").replace("    doc_type: kind\n", "")
     conf.write_text(text.replace("    metadata:\n    - rank\n    - lang\n", ""))
-    done = backhaul("run", conf, "--json", timeout_s=1200)
+    done = backhaul_here("run", conf, "--json")
     assert done.code == 0, done.err
     return conf
 
@@ -57,18 +57,20 @@ def over_http(service: Served, mode: str, qrels: Path) -> dict[str, float]:
 
 
 def of_the_library(conf: Path, mode: str, qrels: Path) -> dict[str, Any]:
-    done = backhaul("evaluate", conf, "--queries", DATA / "queries.jsonl", "--qrels", qrels, "--mode", mode, "--json")
+    done = backhaul_here(
+        "evaluate", conf, "--queries", DATA / "queries.jsonl", "--qrels", qrels, "--mode", mode, "--json"
+    )
     assert done.code == 0, done.err
     return done.json
 
 
-def must_be_equal(conf: Path, queries: int | None) -> dict[str, dict[str, float]]:
+def must_be_equal(conf: Path, queries: int | None, modes: Sequence[str] = MODES) -> dict[str, dict[str, float]]:
     header, *lines = (DATA / "qrels.tsv").read_text().splitlines(keepends=True)
     qrels = conf.parent / "qrels.tsv"
     qrels.write_text("".join([header, *lines[:queries]]))
     found = {}
     with served(conf) as service:
-        for mode in MODES:
+        for mode in modes:
             here, there = over_http(service, mode, qrels), of_the_library(conf, mode, qrels)
             assert here == {name: there[name] for name in here}, mode
             found[mode] = here
@@ -76,7 +78,7 @@ def must_be_equal(conf: Path, queries: int | None) -> dict[str, dict[str, float]
 
 
 def test_a_part_of_scifact_on_lancedb(tmp_path: Path) -> None:
-    must_be_equal(write_scifact(tmp_path, PART), ASKED)
+    must_be_equal(write_scifact(tmp_path, PART), ASKED, ["hybrid"])
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,156 @@
+"""How many requests the index may have in hand at once, learnt from how long its answers take. Knows no request.
+
+What answers take beyond what they take without a queue is waiting, and by Little's law that share of the requests in
+flight is waiting (TCP Vegas: Brakmo and Peterson, 1995; Netflix's concurrency-limits). A short queue keeps the index
+busy, a longer one only costs time.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+_GROW_BELOW, _SHRINK_ABOVE = 0.12, 0.22  # share of those in flight that waits
+_SLACK_S = 0.005  # of our own threads and network; no queue
+_LEAST_S, _LONGEST_S = 0.1, 1.0
+_LEAST_REQUESTS, _MOST_REQUESTS = 24, 240
+_FEW_REQUESTS = 10
+_BOUND = 2_000  # of what is kept
+_LEFT_OUT = 16  # one of so many
+_PROBE_S, _LONGEST_PROBE_S = 1.0, 16.0
+_HELPS = 0.6  # of a queue, half of the limit leaves half
+_NEVER = (1.0, math.inf)
+_FASTER, _SLOWER = 0.7, 1.5
+_NOISY = 0.1  # relative error of what counts half
+_DROPPED = 0.6
+
+
+@dataclass(slots=True)
+class Window:
+    """Requests that entered one after the other at one limit, and what they took."""
+
+    began: float
+    entered: int = 0
+    full: bool = False  # no more enter
+    pressed: bool = False
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """The slowest few are not waited for: a pause of the index is no queue."""
+        return self.full and len(self.seconds) >= self.entered - self.entered // _LEFT_OUT
+
+    def took_s(self) -> tuple[float, float]:
+        """The mean, and its standard error."""
+        mean = sum(self.seconds) / len(self.seconds)
+        return mean, math.sqrt(sum((each - mean) ** 2 for each in self.seconds)) / len(self.seconds)
+
+
+class AdaptiveLimit:
+    """The law, without a clock: times are given, in seconds.
+
+    - After each window in which the limit was reached, it grows by one (by half, until the first queue) where hardly
+      anything waits, and shrinks towards what would leave a short queue where much does.
+    - What answers take without a queue is learnt while the limit is not reached, and otherwise by probes: for a window
+      half as many are let in, seconds to a quarter of a minute apart.
+    - Shrinking that does not help is a sign that there is no queue, and the index has become slower: a probe at once.
+    - A request that the index dropped shrinks the limit, once for all that were under way.
+    """
+
+    def __init__(self, *, start: int, most: int, now: float) -> None:
+        self._most = float(most)
+        self._limit = float(min(start, most))
+        self._unhurried_s: float | None = None  # what answers take without a queue
+        self._window = Window(now)
+        self._steep = True
+        self._shrunk_from = _NEVER  # limit and seconds of the window before the last step down
+        self._doubtful = False
+        self._probing = False
+        self._probe_gap_s, self._probe_at = _PROBE_S, now
+        self._dropped_at = now
+
+    @property
+    def allowed(self) -> int:
+        """Requests that may be in flight, one at least."""
+        return max(1, int(self._limit / 2) if self._probing else round(self._limit))
+
+    def pressed(self) -> None:
+        """The limit was reached."""
+        self._window.pressed = True
+
+    def entered(self, now: float) -> Window | None:
+        """The window that the request belongs to, if any."""
+        window = self._window
+        if window.full:
+            return None
+        window.entered += 1
+        lasted = now - window.began
+        wanted = min(_MOST_REQUESTS, max(_LEAST_REQUESTS, 3 * self.allowed))
+        enough = window.entered >= (wanted if lasted < _LONGEST_S else _FEW_REQUESTS)
+        window.full = (enough and lasted >= _LEAST_S) or window.entered >= _BOUND
+        return window
+
+    def answered(self, window: Window | None, now: float, seconds: float | None) -> None:
+        """``seconds`` is None where the index was not asked after all."""
+        if window is None or window is not self._window:
+            return
+        if seconds is None:
+            window.entered -= 1
+        else:
+            window.seconds.append(seconds)
+        if window.complete:
+            if window.seconds:
+                self._steer(window, now)
+            self._window = Window(now)
+
+    def dropped(self, entered_at: float, now: float) -> None:
+        """The index refused, or was given up. One for all that were under way."""
+        if entered_at < self._dropped_at:
+            return
+        self._limit = max(1.0, self._limit * _DROPPED)
+        self._dropped_at, self._window = now, Window(now)
+        self._probing, self._steep = False, True  # back as quickly as from the start
+
+    def _steer(self, window: Window, now: float) -> None:
+        took_s, error_s = window.took_s()
+        if self._probing:
+            self._learn(took_s, error_s, now)
+            return
+        if self._unhurried_s is None:
+            self._unhurried_s = took_s
+        elif took_s + 2 * error_s < _FASTER * self._unhurried_s:
+            self._unhurried_s = (self._unhurried_s + took_s) / 2
+        elif not window.pressed:
+            self._unhurried_s += 0.2 * (took_s - self._unhurried_s)
+        if window.pressed:
+            self._change(took_s, error_s, self._unhurried_s + _SLACK_S)
+            if self._doubtful or now >= self._probe_at:
+                self._probing = True
+
+    def _change(self, took_s: float, error_s: float, unhurried_s: float) -> None:
+        if unhurried_s < (1.0 - _SHRINK_ABOVE) * (took_s - error_s):
+            wanted = unhurried_s / took_s / (1.0 - _SHRINK_ABOVE)
+            limit_before, took_before_s = self._shrunk_from
+            self._doubtful = 1.0 - took_s / took_before_s < _HELPS * (1.0 - self._limit / limit_before)
+            self._shrunk_from, self._steep = (self._limit, took_s), False
+            self._limit = max(1.0, self._limit * max(0.5, wanted))
+            return
+        self._shrunk_from = _NEVER
+        if unhurried_s > (1.0 - _GROW_BELOW) * took_s:
+            self._limit = min(self._most, self._limit * 1.5 if self._steep else self._limit + 1.0)
+        else:
+            self._steep = False
+
+    def _learn(self, took_s: float, error_s: float, now: float) -> None:
+        """From half of the requests, among which nothing waits."""
+        assert self._unhurried_s is not None
+        slower = took_s - 2 * error_s > _SLOWER * self._unhurried_s
+        usual = not slower and took_s + 2 * error_s > _FASTER * self._unhurried_s
+        weight = 1.0 if slower else 1.0 / (1.0 + (error_s / took_s / _NOISY) ** 2)
+        if self._doubtful and took_s > self._unhurried_s:
+            weight = max(weight, 0.5)
+        self._unhurried_s += weight * (took_s - self._unhurried_s)
+        self._steep = self._steep or slower
+        self._probe_gap_s = min(_LONGEST_PROBE_S, self._probe_gap_s * 2) if usual else _PROBE_S
+        self._probing, self._probe_at, self._doubtful = False, now + self._probe_gap_s, False
+        self._shrunk_from = _NEVER
