@@ -11,15 +11,17 @@ import math
 from dataclasses import dataclass, field
 
 _GROW_BELOW, _SHRINK_ABOVE = 0.12, 0.22  # share of those in flight that waits
-_SLACK_S = 0.005  # of our own threads and network; no queue
+_GROW_BELOW_LEAST, _SHRINK_ABOVE_LEAST = 1.0, 1.5  # requests that wait; of a few in flight a share says little
+_SLACK_S = 0.010  # of our own threads and network; no queue
 _LEAST_S, _LONGEST_S = 0.1, 1.0
 _LEAST_REQUESTS, _MOST_REQUESTS = 24, 240
 _FEW_REQUESTS = 10
 _BOUND = 2_000  # of what is kept
 _LEFT_OUT = 16  # one of so many
 _PROBE_S, _LONGEST_PROBE_S = 1.0, 16.0
-_HELPS = 0.6  # of a queue, half of the limit leaves half
-_NEVER = (1.0, math.inf)
+_MUCH = 0.7
+_HELPS = 0.6  # half of the limit would leave half of a queue
+_NEVER = (0.0, math.inf)
 _FASTER, _SLOWER = 0.7, 1.5
 _NOISY = 0.1  # relative error of what counts half
 _DROPPED = 0.6
@@ -54,7 +56,8 @@ class AdaptiveLimit:
     - What answers take without a queue is learnt while the limit is not reached, and otherwise by probes: for a window
       half as many are let in, seconds to a quarter of a minute apart.
     - Shrinking that does not help is a sign that there is no queue, and the index has become slower: a probe at once.
-    - A request that the index dropped shrinks the limit, once for all that were under way.
+    - A request that the index dropped shrinks the limit, once for all that were under way; the first answers afterwards
+      bring it back to just below where it was.
     """
 
     def __init__(self, *, start: int, most: int, now: float) -> None:
@@ -63,11 +66,12 @@ class AdaptiveLimit:
         self._unhurried_s: float | None = None  # what answers take without a queue
         self._window = Window(now)
         self._steep = True
-        self._shrunk_from = _NEVER  # limit and seconds of the window before the last step down
+        self._shrunk_from = _NEVER  # limit and seconds before the steps down
         self._doubtful = False
         self._probing = False
         self._probe_gap_s, self._probe_at = _PROBE_S, now
         self._dropped_at = now
+        self._back_to = 0.0  # at once, after drops
 
     @property
     def allowed(self) -> int:
@@ -92,6 +96,8 @@ class AdaptiveLimit:
 
     def answered(self, window: Window | None, now: float, seconds: float | None) -> None:
         """``seconds`` is None where the index was not asked after all."""
+        if seconds is not None and self._limit < self._back_to:
+            self._limit = min(self._back_to, self._limit + 1.0)  # doubles with each time that answers take
         if window is None or window is not self._window:
             return
         if seconds is None:
@@ -107,9 +113,10 @@ class AdaptiveLimit:
         """The index refused, or was given up. One for all that were under way."""
         if entered_at < self._dropped_at:
             return
+        self._back_to = max(self._back_to, self._limit * _DROPPED)
         self._limit = max(1.0, self._limit * _DROPPED)
         self._dropped_at, self._window = now, Window(now)
-        self._probing, self._steep = False, True  # back as quickly as from the start
+        self._probing, self._steep = False, True
 
     def _steer(self, window: Window, now: float) -> None:
         took_s, error_s = window.took_s()
@@ -128,15 +135,20 @@ class AdaptiveLimit:
                 self._probing = True
 
     def _change(self, took_s: float, error_s: float, unhurried_s: float) -> None:
-        if unhurried_s < (1.0 - _SHRINK_ABOVE) * (took_s - error_s):
-            wanted = unhurried_s / took_s / (1.0 - _SHRINK_ABOVE)
+        shrink_above = max(_SHRINK_ABOVE, min(0.9, _SHRINK_ABOVE_LEAST / self._limit))
+        grow_below = max(_GROW_BELOW, min(0.6, _GROW_BELOW_LEAST / self._limit))
+        if unhurried_s < (1.0 - shrink_above) * (took_s - error_s):
+            wanted = unhurried_s / took_s / (1.0 - shrink_above)
             limit_before, took_before_s = self._shrunk_from
-            self._doubtful = 1.0 - took_s / took_before_s < _HELPS * (1.0 - self._limit / limit_before)
-            self._shrunk_from, self._steep = (self._limit, took_s), False
-            self._limit = max(1.0, self._limit * max(0.5, wanted))
+            if self._limit <= _MUCH * limit_before:
+                self._doubtful = 1.0 - took_s / took_before_s < _HELPS * (1.0 - self._limit / limit_before)
+            if self._shrunk_from == _NEVER or self._limit <= _MUCH * limit_before:
+                self._shrunk_from = self._limit, took_s
+            self._steep = False
+            self._limit = self._back_to = max(1.0, self._limit * max(0.5, wanted))
             return
         self._shrunk_from = _NEVER
-        if unhurried_s > (1.0 - _GROW_BELOW) * took_s:
+        if unhurried_s > (1.0 - grow_below) * took_s:
             self._limit = min(self._most, self._limit * 1.5 if self._steep else self._limit + 1.0)
         else:
             self._steep = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 
 import uvicorn
@@ -31,9 +32,13 @@ def serve(service: Service, settings: ServeSettings, bound: socket.socket, tenan
     server = DrainingServer(
         config, deregistration_s=settings.deregistration_s, drain_s=settings.drain_s, on_drain=service.drain
     )
+    # What is loaded by now stays: walking over it took every full collection 70 ms, in which nobody was answered.
+    gc.collect()
+    gc.freeze()
     try:
         server.run([bound])
     finally:
+        gc.unfreeze()
         bound.close()
         gatekeeper.close()
 
