@@ -15,6 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from jobs.service.metrics import Metrics
+from jobs.service.openapi import describe
 from jobs.service.problems import Refusal
 from jobs.service.requests import (
     DocumentAnswer,
@@ -52,6 +53,14 @@ def make_app(service: Service) -> FastAPI:
     """Its routes alone; ``Front`` goes around it."""
     app = FastAPI(title="Backhaul", version="1", description=f"Search of the corpus {service.corpus}.",
                   docs_url=None, redoc_url=None, lifespan=service.lifespan)  # fmt: skip
+    described: dict[str, Any] = {}
+
+    def openapi() -> dict[str, Any]:
+        if not described:
+            described.update(describe(app, guarded=service.guarded))
+        return described
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
     _tell_problems(app, service.metrics)
 
     @app.post("/v1/search", responses={200: {"model": SearchAnswer}, **_PROBLEMS}, summary="Search a generation")
@@ -89,9 +98,12 @@ def make_app(service: Service) -> FastAPI:
         request: Request,
         document_id: Annotated[str, Query(min_length=1, max_length=1_000)],
         generation: Annotated[str | None, Query(min_length=1, max_length=512)] = None,
+        tenant: Annotated[
+            str | None, Query(max_length=256, description="for callers that see several: whose document")
+        ] = None,
     ) -> Response:
         state = request.state
-        name, hits, whole = await service.searcher.document(document_id, generation, state.caller, state.spent)
+        name, hits, whole = await service.searcher.document(document_id, generation, tenant, state.caller, state.spent)
         first = hits[0]
         return _json({
             "generation": name, "document_id": document_id, "title": first.title, "uri": first.uri, "metadata": first.metadata,
@@ -133,7 +145,7 @@ def _spelled(answer: Answer, asked: SearchRequest, took_ms: float, analyzer: str
 def _hit(hit: Hit, asked: SearchRequest, words: str, analyzer: str) -> dict[str, Any]:
     return {
         "id": hit.id, "document_id": hit.document_id, "score": hit.score, "text": hit.text, "title": hit.title, "uri": hit.uri,
-        "metadata": hit.metadata, "doc_type": hit.doc_type, "date": hit.date, "ordinal": hit.ordinal, "start": hit.start,
+        "metadata": hit.metadata, "tenant": hit.tenant, "doc_type": hit.doc_type, "date": hit.date, "ordinal": hit.ordinal, "start": hit.start,
         "end": hit.end, "highlights": highlights(words, hit.text, analyzer) if words else [],
         "sources": {side: {"rank": rank, "score": score} for side, (rank, score) in hit.sources.items()} if asked.explain else None,
         "vector": hit.vector,
@@ -163,6 +175,12 @@ def _tell_problems(app: FastAPI, metrics: Metrics) -> None:
     async def away(request: Request, error: BackhaulError) -> Response:
         return await refused(
             request, Refusal("unavailable", "the index or the model does not answer as it should; ask again")
+        )
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:  # and raised on, so that it is logged
+        return await refused(
+            request, Refusal("internal", "the service failed; its log has the reason, under the request's id")
         )
 
     @app.exception_handler(RequestValidationError)

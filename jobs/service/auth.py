@@ -128,7 +128,8 @@ def open_gatekeeper(settings: AuthSettings, tenant: str | None) -> Gatekeeper:
     if settings.method == "api_keys":
         from jobs.service.api_keys import ApiKeys
 
-        return _Guarded(ApiKeys(settings.api_keys or "").caller, settings, tenant)
+        assert settings.api_keys is not None
+        return _Guarded(ApiKeys(settings.api_keys).caller, settings, tenant)
     from jobs.service.tokens import open_tokens  # with cryptography: a tenth of a second, which no other command needs
 
     tokens = open_tokens(settings)
@@ -189,6 +190,6 @@ def is_name(value: object) -> TypeGuard[str]:
 def is_loopback(host: str | None) -> bool:
     """Whether nobody beyond this machine can answer, or ask, there."""
     try:
-        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+        return host == "localhost" or ipaddress.ip_address(str(host)).is_loopback
     except ValueError:
         return False

@@ -6,9 +6,9 @@ import json
 import logging
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 import urllib3
@@ -17,7 +17,7 @@ _MOST_BYTES = 256 << 10
 _MOST_KEYS = 100
 _SILENCE_S = 2.0
 _DEADLINE_S = 5.0
-_BLOCK = 16 << 10
+_BLOCK = 16_384
 _LEAST_RSA_BITS = 2048  # RFC 7518, section 3.3
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 # By (kty, crv); a list, because a stranger's may be of any type.
@@ -25,7 +25,6 @@ _FITTING = [(("RSA", None), _RSA), (("EC", "P-256"), ("ES256",)), (("EC", "P-384
             (("EC", "P-521"), ("ES512",)), (("OKP", "Ed25519"), ("EdDSA",))]  # fmt: skip
 
 Jwk = Mapping[str, Any]  # Any: JSON
-Keys = Mapping[str | None, "PublicKey"]
 log = logging.getLogger(__name__)
 
 
@@ -37,12 +36,14 @@ class _Unusable(Exception):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class PublicKey:
+class PublicKey(NamedTuple):
     """``algorithms`` are those that it may check, of those that are accepted."""
 
     public: Any  # of cryptography, of a class for each kind
     algorithms: frozenset[str]
+
+
+Keys = Mapping[str | None, PublicKey]
 
 
 def read_url(url: str, *, silence_s: float = _SILENCE_S, deadline_s: float = _DEADLINE_S) -> bytes:
@@ -52,24 +53,22 @@ def read_url(url: str, *, silence_s: float = _SILENCE_S, deadline_s: float = _DE
         KeysUnreadable: naming what was met.
     """
     until = time.monotonic() + deadline_s
-    timeout = urllib3.Timeout(connect=silence_s, read=silence_s)
     headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "backhaul"}
     try:
-        with urllib3.PoolManager(retries=False, timeout=timeout, headers=headers) as pool:
-            answer = pool.request("GET", url, redirect=False, preload_content=False, decode_content=False)
-            try:
-                if answer.status != 200:
-                    raise KeysUnreadable(f"the answer is {answer.status}, not 200")
-                found = bytearray()
-                while block := answer.read1(_BLOCK):  # never waits for a full block, so that the deadline is seen
-                    found += block
-                    if len(found) > _MOST_BYTES:
-                        raise KeysUnreadable(f"the answer is longer than {_MOST_BYTES} bytes")
-                    if time.monotonic() > until:
-                        raise KeysUnreadable(f"the answer took longer than {deadline_s:g} s")
-                return bytes(found)
-            finally:
-                answer.close()
+        with (
+            urllib3.PoolManager(retries=False, timeout=silence_s, headers=headers) as pool,
+            closing(pool.request("GET", url, redirect=False, preload_content=False, decode_content=False)) as answer,
+        ):
+            if answer.status != 200:
+                raise KeysUnreadable(f"the answer is {answer.status}, not 200")
+            found = bytearray()
+            while block := answer.read1(_BLOCK):  # never waits for a full block, so that the deadline is seen
+                found += block
+                if len(found) > _MOST_BYTES:
+                    raise KeysUnreadable(f"the answer is longer than {_MOST_BYTES} bytes")
+                if time.monotonic() > until:
+                    raise KeysUnreadable(f"the answer took longer than {deadline_s} s")
+            return bytes(found)
     except urllib3.exceptions.HTTPError as error:
         raise KeysUnreadable(f"{type(error).__name__}: {error}") from error
 
@@ -79,7 +78,7 @@ def read_file(path: Path) -> bytes:
         with path.open("rb") as file:
             found = file.read(_MOST_BYTES + 1)
     except OSError as error:
-        raise KeysUnreadable(error.strerror or type(error).__name__) from error
+        raise KeysUnreadable(f"{error.strerror}") from error
     if len(found) > _MOST_BYTES:
         raise KeysUnreadable(f"the file is longer than {_MOST_BYTES} bytes")
     return found
@@ -127,7 +126,7 @@ def _key(jwk: Any, accepted: Collection[str]) -> tuple[str | None, PublicKey]:  
         raise _Unusable("its kid is no text")
     algorithms = _algorithms(jwk, accepted)
     try:
-        public = jwt.PyJWK({**jwk}, algorithm=min(algorithms)).key
+        public = jwt.PyJWK({**jwk}).key
     except jwt.PyJWTError:
         raise _Unusable("its parameters make no key") from None
     if jwk["kty"] == "RSA" and public.key_size < _LEAST_RSA_BITS:

@@ -93,9 +93,10 @@ def append_key(path: Path, key: ApiKey) -> None:
 
 
 def said(error: ValidationError) -> str:
-    found = error.errors(include_input=False, include_url=False, include_context=False)
+    """Which fields are wrong and why, without what stands in them."""
     return "; ".join(
-        f"{'.'.join(map(str, each['loc'])) or 'it'}: {each['msg'].removeprefix('Value error, ')}" for each in found
+        f"{each['loc'][0] if each['loc'] else 'it'}: {each['msg'].removeprefix('Value error, ')}"
+        for each in error.errors()
     )
 
 
@@ -119,7 +120,7 @@ def must_be_guarded(path: Path) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -130,14 +131,13 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _replace(path: Path, data: bytes) -> None:
     """With the mode and the owner that it had: a service that runs as somebody else must still be able to read it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    handle, name = tempfile.mkstemp(dir=path.parent)  # mode 0600
     try:
         with os.fdopen(handle, "wb") as file:
             if path.exists():
                 before = path.stat()
                 os.fchmod(handle, stat.S_IMODE(before.st_mode))
-                if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-                    os.fchown(handle, before.st_uid, before.st_gid)
+                os.fchown(handle, before.st_uid, before.st_gid)
             file.write(data)
             file.flush()
             os.fsync(handle)

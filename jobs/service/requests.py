@@ -109,6 +109,7 @@ class HitAnswer(BaseModel):
     title: str
     uri: str
     metadata: dict[str, Any]  # as declared: JSON scalars
+    tenant: str | None
     doc_type: str | None
     date: str | None
     ordinal: int

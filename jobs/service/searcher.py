@@ -28,7 +28,7 @@ from pipelines.embed.embedder import Vectors
 from pipelines.errors import NoGeneration, QueryRefused, TargetError
 from pipelines.search import How, search_vectors
 from pipelines.space import Space
-from pipelines.targets.filters import Filter
+from pipelines.targets.filters import Filter, equals
 from pipelines.targets.target import Hit, IndexTarget, Meta, Query
 
 _MOST_CHUNKS = 500  # of a document that is shown
@@ -136,12 +136,12 @@ class Searcher:
             spent.embed_s = time.monotonic() - began
             admitted.leave(seconds=None, dropped=False)
 
-    async def document(self, document_id: str, generation: str | None, caller: Caller, spent: Spent,
+    async def document(self, document_id: str, generation: str | None, tenant: str | None, caller: Caller, spent: Spent,
                        ) -> tuple[str, list[Hit], bool]:  # fmt: skip
         """(generation, chunks by ordinal, whether these are all). Raises Refusal."""
         until = time.monotonic() + self.limits.deadline_s
         name = spent.generation = await self._generation(generation, until)
-        filters = filters_for(caller, ())
+        filters = filters_for(caller, () if tenant is None else (equals("tenant", tenant),))
         try:
             hits = await self._index(
                 lambda left: self.target.chunks(name, document_id, filters, _MOST_CHUNKS + 1, deadline_s=left),
@@ -310,7 +310,7 @@ def _spelled(value: Value) -> str:
 
 def _question(asked: SearchRequest, caller: Caller) -> str:
     """Digest of all that decides which hits there are and their order, the asker's tenant included."""
-    decides = asked.model_dump(mode="json", exclude={"k", "cursor", "explain", "highlight", "generation"})
+    decides = asked.model_dump_json(exclude={"k", "cursor", "explain", "highlight", "generation"})
     return digest_of([caller.tenant, decides])
 
 

@@ -39,6 +39,7 @@ class Service:
                  analyzer: str = "english") -> None:  # fmt: skip
         self.corpus = releases.corpus
         self.analyzer = analyzer
+        self.guarded = settings.auth.method != "none"
         self.draining = False
         self.metrics = Metrics()
         self._settings, self._target, self._releases = settings, target, releases

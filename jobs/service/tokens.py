@@ -65,10 +65,9 @@ class Tokens:
 
 def open_tokens(settings: AuthSettings) -> Tokens:
     """Raises SettingsError where the issuer's keys cannot be read: without them nobody could be let in."""
-    if settings.jwks_url is not None:
-        place, read = settings.jwks_url, partial(read_url, settings.jwks_url)
-    else:
-        place, read = settings.jwks_file or "", partial(read_file, Path(settings.jwks_file or ""))
+    place = settings.jwks_url or settings.jwks_file
+    assert place is not None
+    read = partial(read_url, place) if settings.jwks_url else partial(read_file, Path(place))
     try:
         keys = KeySet(lambda: parse_keys(read(), settings.algorithms), place, ttl_s=settings.jwks_ttl_s,
                       stale_s=settings.jwks_stale_s)  # fmt: skip

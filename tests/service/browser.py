@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -31,14 +31,16 @@ def chromium() -> Iterator[Browser]:
 
 
 class Visit:
-    """A page of its own profile. ``troubles``: dialogs, errors of scripts, what the page's security policy refused."""
+    """A page of its own profile, that has ``token`` if one is given. ``troubles``: dialogs, errors of scripts, what the page's security policy refused."""
 
-    def __init__(self, browser: Browser, url: str, **options: Any) -> None:
+    def __init__(self, browser: Browser, url: str, token: str | None = None, **options: Any) -> None:
         self._context = browser.new_context(
             **{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce", **options}
         )
         self._context.set_default_timeout(8_000)
         self._context.add_init_script(_WATCH)
+        if token:
+            self._context.add_init_script(f"sessionStorage.setItem('backhaul.token', '{token}')")
         self.url, self._troubles = url, list[str]()
         self.page: Page = self._context.new_page()
         self.page.on("dialog", lambda dialog: (self._troubles.append(f"dialog {dialog.message}"), dialog.dismiss()))
@@ -98,8 +100,17 @@ class Visit:
 
     def inaccessible(self) -> list[str]:
         """What axe finds, each with the element that it means; of the other colour scheme, contrasts alone."""
-        found = Axe().run(self.page).response["violations"]
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(AXE_SCRIPT)
+        found = self._axe({})
         self.page.emulate_media(color_scheme="dark")
-        found += Axe().run(self.page, options={"runOnly": ["color-contrast"]}).response["violations"]
+        found += self._axe({"runOnly": ["color-contrast"]})
         self.page.emulate_media(color_scheme="light")
         return [f"{each['id']}: {node['target']} {node['failureSummary']}" for each in found for node in each["nodes"]]
+
+    def _axe(self, options: dict[str, Any]) -> list[dict[str, Any]]:
+        options = {"resultTypes": ["violations"], **options}
+        return cast(
+            list[dict[str, Any]],
+            self.page.evaluate("options => axe.run(options).then(found => found.violations)", options),
+        )

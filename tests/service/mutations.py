@@ -38,7 +38,7 @@ TESTS = {
 
 _ALREADY = ("pytest", "hypothesis", "jwt", "cryptography", "pydantic", "urllib3", "numpy", "pyarrow", "typer", "omegaconf", "orjson",
             "obstore", "rich.progress", "tenacity", "psutil", "yaml", "fastapi", "pipelines.search", "pipelines.targets.target")  # fmt: skip
-_LONGEST_S = 60.0  # a mutant that hangs is noticed as well
+_LONGEST_S = 120.0  # a mutant that hangs is noticed as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Outcome:
     module: str
     mutant: Mutant
     killed: bool
+    hung: bool
 
 
 class _Planted(importlib.abc.Loader, importlib.abc.MetaPathFinder):
@@ -93,7 +94,7 @@ def outcomes(modules: Sequence[str], workers: int) -> Iterator[Outcome]:
             process.kill()
             process.join()
             del running[sentinel]
-            yield Outcome(module, _read(module)[1][number], process.exitcode != 0)
+            yield Outcome(module, _read(module)[1][number], process.exitcode != 0, sentinel not in ended)
 
 
 def _read(module: str) -> tuple[ast.Module, list[Mutant]]:
@@ -146,7 +147,8 @@ def main() -> int:
         of = [outcome.killed for outcome in found if outcome.module == module]
         print(f"{module:<10} {sum(of):>4} of {len(of):>4} noticed")
     killed = sum(outcome.killed for outcome in found)
-    print(f"{'all':<10} {killed:>4} of {len(found):>4} noticed ({killed / len(found):.1%})")
+    hung = sum(outcome.hung for outcome in found)
+    print(f"{'all':<10} {killed:>4} of {len(found):>4} noticed ({killed / len(found):.1%}), {hung} of them by hanging")
     return 0 if killed >= given.least * len(found) else 1
 
 

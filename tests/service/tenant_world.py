@@ -16,6 +16,7 @@ import yaml
 from jobs.service.app import make_app
 from jobs.service.audit import Audit
 from jobs.service.auth import Gatekeeper, open_gatekeeper
+from jobs.service.body import BodyLimit
 from jobs.service.front import Front
 from jobs.service.service import Service
 from jobs.session import Session
@@ -81,7 +82,7 @@ def make_world(folder: Path, *, documents: int = 60, seed: int = 1) -> World:
 def _conf(folder: Path, corpus: str) -> Path:
     auth = {"method": "jwt", "issuer": ISSUER, "audience": AUDIENCE, "jwks_file": str(folder / "jwks.json"),
             "algorithms": ["RS256", "ES256"], "tenantless": True}  # fmt: skip
-    serve = {"auth": auth, "audit": {"path": str(folder / "audit.jsonl")}, "limits": {"deadline_s": 30}}
+    serve = {"auth": auth, "audit": {"path": str(folder / "audit.jsonl")}, "limits": {"deadline_s": 30, "start": 64}}
     conf = write_conf(folder / f"{corpus}.yaml", root=f"file://{folder}/root", source=f"file://{folder}/source", corpus=corpus,
                       engine={"workers": 0}, serve=serve)  # fmt: skip
     described = yaml.safe_load(conf.read_text())
@@ -110,7 +111,9 @@ async def app_of(world: World, gatekeeper: Gatekeeper | None = None) -> AsyncIte
         settings.index.analyzer,
     )
     guard = gatekeeper or open_gatekeeper(settings.serve.auth, None)
-    front = Front(make_app(service), guard, service.metrics, Audit(settings.serve.audit), tls=False)
+    limits, connections = settings.serve.limits, settings.serve.connections
+    app = BodyLimit(make_app(service), max_bytes=limits.max_body_bytes, within_s=connections.body_s)
+    front = Front(app, guard, service.metrics, Audit(settings.serve.audit), tls=False)
     transport = httpx.ASGITransport(front, raise_app_exceptions=False)
     try:
         async with (

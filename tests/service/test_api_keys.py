@@ -8,13 +8,16 @@ import logging
 import os
 import re
 import stat
+import tempfile
 import threading
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from jobs.service import key_file
 from jobs.service.api_keys import ApiKeys, expiry_of, hash_of, new_key
 from jobs.service.auth import AuthSettings, Caller, Unauthorized
 from jobs.service.key_file import append_key, must_read_keys, read_keys
@@ -42,10 +45,16 @@ def line(**changed: Any) -> str:
     return json.dumps({name: value for name, value in whole.items() if value is not ...}) + "\n"
 
 
+SAID = {
+    "malformed": "the token is no API key of this service", "expired": "the API key has expired; ask for a new one",
+    "unknown key": "the API key is unknown, or was withdrawn; ask for a new one",
+}  # fmt: skip
+
+
 def why(keys: ApiKeys, token: str) -> str:
     with pytest.raises(Unauthorized) as caught:
         keys.caller(token)
-    assert token not in str(caught.value) or not token
+    assert str(caught.value) == SAID[caught.value.reason]
     return caught.value.reason
 
 
@@ -58,7 +67,7 @@ def test_a_key_is_256_random_bits_with_a_known_beginning() -> None:
 def test_nothing_of_a_key_is_kept_but_its_hash(file: Path) -> None:
     secret = add(file, expires=EXPIRY)
     kept = json.loads(file.read_text())
-    assert kept.pop("id")
+    assert re.fullmatch("[0-9a-f]{12}", kept.pop("id"))
     assert kept == {"sha256": hashlib.sha256(secret.encode()).hexdigest(), "tenant": "acme", "subject": "crawler",
                     "expires": "2030-01-31T00:00:00Z"}  # fmt: skip
     assert secret[3:] not in file.read_text()
@@ -144,8 +153,10 @@ def test_a_file_that_is_gone_withdraws_all(file: Path, caplog: pytest.LogCapture
     keys = ApiKeys(file)
     file.unlink()
     assert why(keys, secret) == "unknown key"
-    assert f"{file} cannot be read: No such file" in caplog.text
-    assert ApiKeys  # it may come back
+    assert (
+        f"{file} cannot be read: No such file or directory; `backhaul key CONF` makes it with a first key; its key"
+        in caplog.text
+    )
     again = add(file)
     assert keys.caller(again)
 
@@ -177,6 +188,19 @@ def test_a_key_pasted_into_the_file_is_not_repeated(file: Path) -> None:
     assert secret[3:] not in str(caught.value)
 
 
+def test_all_that_is_wrong_with_a_line_is_named(file: Path) -> None:
+    file.write_text(line(id="", tenant=""))
+    name = "must be a text of 1 to 256 printable characters"
+    assert read_keys(file) == ({}, [f"{file}:1 is no API key's line: id: {name}; tenant: {name}"])
+
+
+def test_what_was_read_of_a_key_stays_as_it_is(file: Path) -> None:
+    add(file)
+    (found,) = must_read_keys(file).values()
+    with pytest.raises(ValidationError, match="frozen"):
+        found.tenant = "blue"  # type: ignore[misc]
+
+
 def test_at_most_five_lines_are_named(file: Path) -> None:
     file.write_text("x\n" * 9)
     with pytest.raises(SettingsError) as caught:
@@ -204,7 +228,9 @@ def test_empty_lines_are_no_keys(file: Path) -> None:
 def test_a_file_that_others_may_write_is_refused(file: Path, mode: int) -> None:
     add(file)
     file.chmod(mode)
-    with pytest.raises(SettingsError, match=f"can be written by others.*chmod 600 {re.escape(str(file))}"):
+    with pytest.raises(
+        SettingsError, match=f"can be written by others, who could let anybody in; `chmod 600 {re.escape(str(file))}`$"
+    ):
         ApiKeys(file)
 
 
@@ -266,13 +292,18 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         add(tmp_path)
 
 
-def test_a_replacement_that_fails_leaves_the_file_as_it_was(file: Path) -> None:
-    (file.parent / "keys.jsonl").mkdir()
-    (file / "something").touch()
-    _, kept = new_key(tenant="acme", subject="crawler")
-    with pytest.raises(SettingsError, match="cannot be written"):
-        append_key(file, kept)
+def test_a_replacement_that_fails_leaves_nothing_behind(file: Path) -> None:
+    file.mkdir()  # as if somebody had put a folder there meanwhile
+    with pytest.raises(IsADirectoryError):
+        key_file._replace(file, b"")
     assert [found.name for found in file.parent.iterdir()] == ["keys.jsonl"]
+
+
+def test_a_file_is_replaced_from_within_its_own_folder(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere may be another file system, from which nothing can be renamed."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    secret = add(file)
+    assert ApiKeys(file).caller(secret)
 
 
 def test_of_many_keys_added_at_once_none_is_lost(file: Path) -> None:
@@ -308,6 +339,8 @@ def test_a_day_ends_a_key_when_it_begins_in_utc(text: str, means: datetime) -> N
 def test_other_times_are_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="no day such as 2030-01-31, and no time such as 2030-01-31T12:00Z"):
         expiry_of(text)
+    with pytest.raises(SettingsError, match=f"^'{'x' * 40}' is no day"):
+        expiry_of("x" * 100)
 
 
 def settings(file: Path | None, **changed: Any) -> AuthSettings:

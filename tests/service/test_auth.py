@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_algorithms_with_a_shared_secret_or_none_are_refused(name: str) -> None:
     assert f"{name} is refused" in said(**JWT, algorithms=(name,))
 
 
-@pytest.mark.parametrize("wrong", [["RS1"], [], "RS256", ["ES256K"]])
+@pytest.mark.parametrize("wrong", [["RS1"], [], "RS256", ["ES256K"], 7, None])
 def test_only_known_algorithms_are_taken_and_at_least_one(wrong: Any) -> None:
     assert said(**JWT, algorithms=wrong)
 
@@ -88,11 +89,24 @@ def test_a_method_names_what_it_lacks(given: dict[str, Any], missing: str) -> No
 
 @pytest.mark.parametrize(
     "beyond",
-    [{"jwks_ttl_s": 0.5}, {"jwks_ttl_s": 90_000}, {"jwks_stale_s": -1}, {"jwks_stale_s": 604_801}, {"leeway_s": -1},
+    [{"jwks_ttl_s": 0.5}, {"jwks_ttl_s": 86_400.5}, {"jwks_stale_s": -0.5}, {"jwks_stale_s": 604_801}, {"leeway_s": -1},
      {"leeway_s": 301}, {"issuer": ""}, {"audience": ""}, {"tenant_claim": ""}, {"unknown": 1}],
 )  # fmt: skip
 def test_settings_have_bounds(beyond: dict[str, Any]) -> None:
     assert said(**{**JWT, **beyond})
+
+
+def test_the_bounds_themselves_are_within() -> None:
+    for least in ({"jwks_ttl_s": 1, "jwks_stale_s": 0, "leeway_s": 0, "tenant_claim": "t", "issuer": "i", "audience": "a"},
+                  {"jwks_ttl_s": 86_400, "jwks_stale_s": 604_800, "leeway_s": 300}):  # fmt: skip
+        assert AuthSettings.model_validate({**JWT, **least}).method == "jwt"
+
+
+def test_a_caller_stays_who_it_is() -> None:
+    caller = Caller("crawler", "acme")
+    with pytest.raises(FrozenInstanceError):
+        caller.tenant = "blue"  # type: ignore[misc]
+    assert not hasattr(caller, "__dict__")
 
 
 def test_defaults_are_the_careful_ones() -> None:
@@ -143,7 +157,7 @@ def test_a_token_has_a_greatest_length() -> None:
     longest = "a" * MOST_CHARACTERS
     assert MOST_CHARACTERS == 8192
     assert bearer_token(f"Bearer {longest}") == longest
-    with pytest.raises(Unauthorized, match="longer than 8192") as caught:
+    with pytest.raises(Unauthorized, match="longer than 8192 characters; get a smaller one") as caught:
         bearer_token(f"Bearer {longest}a")
     assert caught.value.reason == "too long"
 

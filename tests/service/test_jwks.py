@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import inspect
 import json
 import logging
 import socket
@@ -73,7 +75,8 @@ def test_the_body_of_a_good_answer_is_read_whole() -> None:
     with serving(serve) as url:
         assert read_url(f"{url}/keys?tenant=1") == b"x" * MOST
     assert (asked[0].method, asked[0].path) == ("GET", "/keys?tenant=1")
-    assert asked[0].headers["accept-encoding"] == "identity"
+    sent = asked[0].headers
+    assert (sent["accept"], sent["accept-encoding"], sent["user-agent"]) == ("application/json", "identity", "backhaul")
     assert "authorization" not in asked[0].headers
 
 
@@ -83,6 +86,18 @@ def test_a_longer_answer_is_refused_before_it_is_whole() -> None:
     endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"10000\r\n" + b"x" * 65536 + b"\r\n"
     with raw(endless + (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 20) as url:
         assert "longer than 262144 bytes" in unreadable(url)
+
+
+def test_what_is_packed_is_not_unpacked() -> None:
+    """A small answer could become a big one."""
+    packed = gzip.compress(b"{}")
+    with serving(lambda request: Reply(body=packed, headers={"Content-Encoding": "gzip"})) as url:
+        assert read_url(url) == packed
+
+
+def test_a_server_has_two_seconds_for_a_word_and_five_for_all() -> None:
+    limits = inspect.signature(read_url).parameters
+    assert (limits["silence_s"].default, limits["deadline_s"].default) == (2.0, 5.0)
 
 
 def test_chunks_are_put_together() -> None:
@@ -106,7 +121,7 @@ def test_any_other_answer_is_refused_and_no_redirect_followed(status: int) -> No
 def test_a_server_that_is_away_is_named_as_that() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    assert "NewConnectionError" in unreadable(f"http://127.0.0.1:{port}/")
+    assert "NewConnectionError: " in unreadable(f"http://127.0.0.1:{port}/")
 
 
 def test_a_server_that_says_nothing_is_given_up() -> None:
@@ -219,7 +234,7 @@ def test_a_key_that_cannot_be_used_is_left_out_with_its_reason(
 def test_short_keys_unknown_curves_and_strangers_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     good = public_jwk("p256", kid="b")
     off_the_curve = public_jwk("p256", kid="c") | {"y": public_jwk("p256")["x"]}
-    for wrong, why in ((public_jwk("short", kid="a"), "1024 bits is too short; 2048"), ("text", "no JSON object"),
+    for wrong, why in ((public_jwk("short", kid="a"), "an RSA key of 1024 bits is too short; 2048 are needed"), ("text", "no JSON object"),
                        (public_jwk("p256", kid="c") | {"crv": "secp256k1"}, "none that is accepted"), (off_the_curve, "make no key"),
                        (public_jwk("p256"), "no kid, and is not the only key")):  # fmt: skip
         caplog.clear()

@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Route, expect
 
@@ -38,10 +40,36 @@ def conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return conf
 
 
+@dataclass(frozen=True)
+class Site:
+    """A service that answers those who have the key."""
+
+    served: Served
+    key: str
+
+    @property
+    def url(self) -> str:
+        return self.served.url
+
+    def search(self, **asked: Any) -> dict[str, Any]:
+        return self.served.search(token=self.key, **asked)
+
+    def get(self, path: str, **parameters: str) -> httpx.Response:
+        with self.served.client(self.key) as client:
+            return client.get(path, params=parameters)
+
+
 @pytest.fixture(scope="module")
-def site(conf: Path) -> Iterator[Served]:
-    with served(conf) as found:
-        yield found
+def site(conf: Path) -> Iterator[Site]:
+    keys = conf.with_name("keys.jsonl")
+    sets = [
+        word
+        for key in ("method=api_keys", f"api_keys={keys}", "tenantless=true")
+        for word in ("--set", f"serve.auth.{key}")
+    ]
+    key = backhaul_here("key", conf, "--subject", "reader", *sets, "--json").json["key"]
+    with served(conf, *sets) as found:
+        yield Site(found, key)
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +79,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def visits(browser: Browser, site: Served) -> Iterator[Visits]:
+def visits(browser: Browser, site: Site) -> Iterator[Visits]:
     """Opens pages. None of them may have met a dialog, an error, a foreign address or a refusal of its own policy."""
     opened: list[Visit] = []
 
-    def visit(address: str | None = "/", **options: Any) -> Visit:
-        opened.append(Visit(browser, site.url, **options))
+    def visit(address: str | None = "/", token: str | None = site.key, **options: Any) -> Visit:
+        opened.append(Visit(browser, site.url, token, **options))
         return opened[-1] if address is None else opened[-1].open(address)
 
     yield visit
@@ -66,10 +94,9 @@ def visits(browser: Browser, site: Served) -> Iterator[Visits]:
     assert troubles == []
 
 
-def generations(site: Served) -> tuple[str, str]:
+def generations(site: Site) -> tuple[str, str]:
     """The live one, and the other."""
-    with site.client() as client:
-        told = client.get("/v1/generations").json()
+    told = site.get("/v1/generations").json()
     (other,) = {each["name"] for each in told["generations"]} - {told["live"]}
     return told["live"], other
 
@@ -108,7 +135,7 @@ def tell(visit: Visit, **changed: Any) -> None:
     visit.page.route("**/v1/generations", lambda route: route.fulfill(body=body, content_type="application/json"))
 
 
-def test_a_search_shows_the_services_hits_in_its_order(visits: Visits, site: Served) -> None:
+def test_a_search_shows_the_services_hits_in_its_order(visits: Visits, site: Site) -> None:
     visit = visits().search("wagons in the yard")
     assert visit.hits() == [hit["id"] for hit in site.search(query="wagons in the yard")["hits"]]
     expect(visit.page.get_by_role("status").filter(has_text="First 10 hits in")).to_be_visible()
@@ -118,7 +145,7 @@ def test_a_search_shows_the_services_hits_in_its_order(visits: Visits, site: Ser
     )
 
 
-def test_a_hit_shows_what_the_service_said_of_it(visits: Visits, site: Served) -> None:
+def test_a_hit_shows_what_the_service_said_of_it(visits: Visits, site: Site) -> None:
     hit = site.search(query="wagons", filter={"document_id": "doc-04"})["hits"][0]
     card = visits("/?q=wagons&is.document_id=doc-04").page.locator(".hit").first
     for said in (hit["title"], hit["document_id"], hit["doc_type"], hit["date"], hit["metadata"]["source"]):
@@ -126,14 +153,14 @@ def test_a_hit_shows_what_the_service_said_of_it(visits: Visits, site: Served) -
     expect(card.get_by_role("link", name=hit["uri"])).to_have_attribute("href", hit["uri"])
 
 
-def test_marks_are_counted_in_characters_as_python_counts_them(visits: Visits, site: Served) -> None:
+def test_marks_are_counted_in_characters_as_python_counts_them(visits: Visits, site: Site) -> None:
     (hit,) = site.search(query="wagons", mode="lexical", filter={"document_id": "astral"})["hits"]
     assert hit["text"] == ASTRAL
     marks = visits("/?q=wagons&mode=lexical&is.document_id=astral").page.locator(".hit mark").all_text_contents()
     assert marks == [ASTRAL[start:end] for start, end in hit["highlights"]] == ["wagon", "wagons", "wagons", "wagon"]
 
 
-def test_a_long_text_is_cut_about_its_marks_and_whole_on_demand(visits: Visits, site: Served) -> None:
+def test_a_long_text_is_cut_about_its_marks_and_whole_on_demand(visits: Visits, site: Site) -> None:
     visit = visits(f"/?q=quarry&mode=lexical&generation={generations(site)[1]}")
     card = visit.page.locator(".hit:has(.text button)").first
     cut = card.locator(".text").text_content() or ""
@@ -143,7 +170,7 @@ def test_a_long_text_is_cut_about_its_marks_and_whole_on_demand(visits: Visits, 
     expect(card.get_by_role("button", name="Excerpt")).to_be_visible()
 
 
-def test_modes_counts_and_switches_ask_at_once(visits: Visits, site: Served) -> None:
+def test_modes_counts_and_switches_ask_at_once(visits: Visits, site: Site) -> None:
     visit = visits().search("steam crane")
     page = visit.page
     for act, asked in [
@@ -161,7 +188,7 @@ def test_modes_counts_and_switches_ask_at_once(visits: Visits, site: Served) -> 
     assert len(visit.hits()) == 4
 
 
-def test_explain_shows_rank_and_score_by_source(visits: Visits, site: Served) -> None:
+def test_explain_shows_rank_and_score_by_source(visits: Visits, site: Site) -> None:
     visit = visits().search("night train")
     with visit.page.expect_response("**/v1/search"):
         visit.page.get_by_role("checkbox", name="Explain").check()
@@ -171,7 +198,7 @@ def test_explain_shows_rank_and_score_by_source(visits: Visits, site: Served) ->
         expect(table.get_by_role("row", name=re.compile(source, re.IGNORECASE))).to_contain_text(f"#{place['rank']}")
 
 
-def test_more_hits_follow_the_first_without_a_double(visits: Visits, site: Served) -> None:
+def test_more_hits_follow_the_first_without_a_double(visits: Visits, site: Site) -> None:
     visit = visits("/?q=signal&k=5")
     for _ in range(2):
         with visit.page.expect_response("**/v1/search"):
@@ -181,7 +208,7 @@ def test_more_hits_follow_the_first_without_a_double(visits: Visits, site: Serve
     assert visit.focus() == visit.hits()[10]
 
 
-def test_filters_are_added_and_removed_as_chips(visits: Visits, site: Served) -> None:
+def test_filters_are_added_and_removed_as_chips(visits: Visits, site: Site) -> None:
     visit = visits().search("brake vans")
     page, form = visit.page, visit.page.get_by_role("form", name="Add a filter")
 
@@ -213,7 +240,7 @@ def test_filters_are_added_and_removed_as_chips(visits: Visits, site: Served) ->
     ]
 
 
-def test_what_stands_in_a_hit_narrows_the_search(visits: Visits, site: Served) -> None:
+def test_what_stands_in_a_hit_narrows_the_search(visits: Visits, site: Site) -> None:
     visit = visits("/?q=crew&is.doc_type=guide")
     with visit.page.expect_response("**/v1/search") as answered:
         visit.page.get_by_role("button", name="Only hits with doc type guide").first.click()
@@ -245,15 +272,14 @@ def test_fields_with_types_are_asked_by_their_types(visits: Visits) -> None:
     assert '"filter":{"metadata.stars":{"from":"4.5"},"metadata.free":[false]}' in asked[-1]
 
 
-def test_a_document_is_read_whole_with_the_hits_chunk_in_view(visits: Visits, site: Served) -> None:
+def test_a_document_is_read_whole_with_the_hits_chunk_in_view(visits: Visits, site: Site) -> None:
     visit = visits("/?q=stone+quarry&is.document_id=doc-07")
     page = visit.page
     chunk = visit.hits()[0]
     page.locator(".hit .title").first.click()
     dialog = page.get_by_role("dialog")
     page.wait_for_selector(".chunk.found")
-    with site.client() as client:
-        document = client.get("/v1/documents", params={"document_id": "doc-07"}).json()
+    document = site.get("/v1/documents", document_id="doc-07").json()
     assert dialog.locator(".chunk .text").all_text_contents() == [each["text"] for each in document["chunks"]]
     found = dialog.locator(".chunk[aria-current=true]")
     expect(found).to_have_count(1)
@@ -266,13 +292,13 @@ def test_a_document_is_read_whole_with_the_hits_chunk_in_view(visits: Visits, si
     expect(page).to_have_url(re.compile("is.document_id=doc-07$"))
 
 
-def test_an_address_opened_anew_shows_the_same(visits: Visits, site: Served) -> None:
+def test_an_address_opened_anew_shows_the_same(visits: Visits, site: Site) -> None:
     first = visits("/?q=river+bridge&k=6&group=1&is.doc_type=guide&from.date=2024-02")
     page = first.page
     page.get_by_role("button", name="Compare").click()
     page.wait_for_selector("[aria-label='Side B'] .hit")
     with page.expect_response("**/v1/search"):
-        page.get_by_label("Mode of B").select_option("Vector")
+        page.get_by_label("Mode of A").select_option("Vector")
     first.settled()
     with page.expect_response("**/v1/search"):
         page.get_by_role("button", name="More hits").click()
@@ -306,7 +332,7 @@ def test_back_and_forward_follow_what_was_asked(visits: Visits) -> None:
     assert visit.settled().hits() == second
 
 
-def test_two_modes_stand_side_by_side_with_what_both_found_marked(visits: Visits, site: Served) -> None:
+def test_two_modes_stand_side_by_side_with_what_both_found_marked(visits: Visits, site: Site) -> None:
     visit = visits("/?q=engine+crew&with=lexical")
     a, b = (
         [hit["id"] for hit in site.search(query="engine crew", mode=mode)["hits"]] for mode in ("hybrid", "lexical")
@@ -330,7 +356,7 @@ def test_two_modes_stand_side_by_side_with_what_both_found_marked(visits: Visits
     expect(visit.page.locator("#status")).to_contain_text(f"{len(both)} hits in both")
 
 
-def test_two_generations_stand_side_by_side(visits: Visits, site: Served) -> None:
+def test_two_generations_stand_side_by_side(visits: Visits, site: Site) -> None:
     older = generations(site)[1]
     visit = visits("/?q=axle&with=hybrid")
     with visit.page.expect_response("**/v1/search"):
@@ -475,9 +501,8 @@ def test_no_text_becomes_html(visits: Visits) -> None:
     assert page.locator("#results img, #chips img").count() == 0
 
 
-def test_the_policy_of_the_page_lets_nothing_in_from_elsewhere(visits: Visits, site: Served) -> None:
-    with site.client() as client:
-        policy = client.get("/").headers["content-security-policy"]
+def test_the_policy_of_the_page_lets_nothing_in_from_elsewhere(visits: Visits, site: Site) -> None:
+    policy = site.get("/").headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     visit = visits("/?q=wagon")
@@ -489,39 +514,29 @@ def test_the_policy_of_the_page_lets_nothing_in_from_elsewhere(visits: Visits, s
     visit.page.evaluate("refused.length = 0")
 
 
-def test_a_service_that_asks_who_you_are_is_told_and_nobody_else(visits: Visits) -> None:
-    visit = visits(None)
-    page, tokens = visit.page, list[str | None]()
-
-    def guard(route: Route) -> None:
-        tokens.append(route.request.headers.get("authorization"))
-        if tokens[-1] == "Bearer s3cret":
-            route.continue_(
-                headers={name: value for name, value in route.request.headers.items() if name != "authorization"}
-            )
-        else:
-            refusal = Refusal("unauthorized", "this token is not known; ask for one")
-            route.fulfill(status=refusal.status, headers=refusal.headers(), body=refusal.body())
-
-    page.route("**/v1/**", guard)
-    visit.open("/?q=wagon&k=3")
+def test_a_service_that_asks_who_you_are_is_told_and_nobody_else(visits: Visits, site: Site) -> None:
+    visit = visits(None, token=None)
+    tokens = list[str | None]()
+    visit.page.on(
+        "request", lambda request: "/v1/" in request.url and tokens.append(request.headers.get("authorization"))
+    )
+    page = visit.open("/?q=wagon&k=3").page
     form = page.get_by_role("form", name="This service asks who you are")
-    for given in ("wrong", "s3cret"):
-        expect(form.get_by_role("alert")).to_have_text("this token is not known; ask for one")
+    for given in ("wrong", site.key):
+        expect(form.get_by_role("alert")).to_contain_text("token")
         assert visit.focus() == "token"
         page.keyboard.type(given)
         page.keyboard.press("Enter")
     expect(page.locator(".hit")).to_have_count(3)
     expect(form).to_be_hidden()
-    assert tokens[0] is None
-    assert set(tokens[-2:]) == {"Bearer s3cret"}
-    assert "s3cret" not in page.url
+    assert tokens == [None, "Bearer wrong", f"Bearer {site.key}", f"Bearer {site.key}"]
+    assert site.key not in page.url
     assert page.evaluate("[...Object.values(localStorage)].length + document.cookie.length") == 0
     page.reload()
     expect(page.locator(".hit")).to_have_count(3)
     page.get_by_role("button", name="Token").click()
     page.get_by_role("button", name="Forget it").click()
-    expect(form).to_be_visible()
+    expect(form.get_by_role("alert")).to_contain_text("Authorization")
     assert tokens[-1] is None
 
 
@@ -624,7 +639,7 @@ def test_no_hits_are_explained_with_a_way_on(visits: Visits) -> None:
     assert "mode=vector" in page.url
 
 
-def test_a_release_is_noticed_and_its_hits_are_one_click_away(visits: Visits, conf: Path, site: Served) -> None:
+def test_a_release_is_noticed_and_its_hits_are_one_click_away(visits: Visits, conf: Path, site: Site) -> None:
     visit = visits(None)
     visit.page.clock.install()
     page = visit.open("/?q=wagon").page
