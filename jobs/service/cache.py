@@ -50,6 +50,9 @@ class Once(Generic[Value]):
     misses: int = 0
     _under_way: dict[Hashable, asyncio.Task[Value]] = field(default_factory=dict)
 
+    def has(self, key: Hashable) -> bool:
+        return self.cache.get(key) is not None
+
     async def get(self, key: Hashable, compute: Callable[[], Awaitable[Value]]) -> tuple[Value, bool]:
         """The value, and whether it was there or on its way. What fails is not kept, and fails for all who waited."""
         found = self.cache.get(key)

@@ -12,9 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from jobs.service.audit import Audit
 from jobs.service.auth import Caller, Gatekeeper, Unauthorized
 from jobs.service.headers import security_headers
+from jobs.service.index import Spent
 from jobs.service.metrics import Metrics
 from jobs.service.problems import Refusal
-from jobs.service.searcher import Spent
 
 _GUARDED = "/v1/"
 _ROUTES = (

@@ -16,11 +16,12 @@ from jobs.service.auth import Caller
 from jobs.service.breaker import Breaker
 from jobs.service.cache import LocalCache, Once
 from jobs.service.encoder import Encoder
+from jobs.service.index import Index, Spent
 from jobs.service.live import Follower, Live
 from jobs.service.metrics import Metrics
 from jobs.service.problems import Refusal
 from jobs.service.requests import GenerationAnswer, GenerationsAnswer, ReadyAnswer, SearchRequest
-from jobs.service.searcher import Searcher, Spent
+from jobs.service.searcher import Searcher
 from jobs.service.settings import ServeSettings
 from pipelines.embed.embedder import Embedder
 from pipelines.errors import BackhaulError
@@ -49,9 +50,10 @@ class Service:
         self._follower = Follower(target, releases, embedder.space if embedder else None, settings.follow_s, self._threads,
                                   self._warm)  # fmt: skip
         kept = settings.cache
+        index = Index(target, self._threads, Admission(settings.limits), Breaker(settings.limits.deadline_s / 2))
         self.searcher = Searcher(
-            target, self.corpus, self._follower, self._encoder, settings.limits, Admission(settings.limits), Breaker(settings.limits.deadline_s / 2),
-            Once(LocalCache(kept.vectors, kept.vectors_ttl_s)), Once(LocalCache(kept.results, kept.results_ttl_s)), self._threads,
+            index, self.corpus, self._follower, self._encoder, settings.limits,
+            Once(LocalCache(kept.vectors, kept.vectors_ttl_s)), Once(LocalCache(kept.results, kept.results_ttl_s)),
         )  # fmt: skip
         self._lists: Once[list[GenerationAnswer]] = Once(LocalCache(1, _LISTED_FOR_S))
         self._asked = Asked()
@@ -110,9 +112,9 @@ class Service:
         if live:
             metrics.live.labels(live.name).set(1)
         metrics.ready.set(self.readiness().ready)
-        metrics.in_flight.set(searcher.admission.in_flight)
-        metrics.limit.set(searcher.admission.limit)
-        metrics.circuit_open.set(searcher.breaker.is_open)
+        metrics.in_flight.set(searcher.index.admission.in_flight)
+        metrics.limit.set(searcher.index.admission.limit)
+        metrics.circuit_open.set(searcher.index.breaker.is_open)
         return metrics.text()
 
     async def _list(self) -> list[GenerationAnswer]:
