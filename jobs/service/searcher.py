@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -44,6 +45,14 @@ class Spent:
     cached: bool = False
     generation: str = ""
     hits: int = 0
+
+
+@dataclass(slots=True)
+class _Work:
+    """What became of it: ``answered`` by the index, or ``dropped``, as it took too long or was refused for overload."""
+
+    answered: bool = False
+    dropped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +111,17 @@ class Searcher:
             raise _gone(name) if cursor and refusal.code == "not_found" else refusal from refusal
         spent.generation = generation
         how = self._how(asked, filters, cursor.skip if cursor else 0)
-        vector = await self._vector(asked, generation, until, spent)
         key = (generation, caller.tenant, question, how.skip, how.k)
 
         wanted = replace(how, k=min(how.k + 1, self.limits.depth - how.skip))  # one more says whether there are more
 
         async def ask() -> tuple[list[Hit], bool]:
             timed = _Timed(self.target, spent)
-            hits = await self._index(
-                lambda left: search_vectors(timed, generation, [asked.query], vector, wanted, deadline_s=left)[0],
-                caller, until)  # fmt: skip
+            with self._admitted(caller) as work:  # before anything is embedded
+                vector = await self._vector(asked, generation, until, spent)
+                hits = await self._index(
+                    lambda left: search_vectors(timed, generation, [asked.query], vector, wanted, deadline_s=left)[0],
+                    work, until)  # fmt: skip
             return hits[: how.k], len(hits) > how.k
 
         try:
@@ -143,9 +153,10 @@ class Searcher:
         name = spent.generation = await self._generation(generation, until)
         filters = filters_for(caller, () if tenant is None else (equals("tenant", tenant),))
         try:
-            hits = await self._index(
-                lambda left: self.target.chunks(name, document_id, filters, _MOST_CHUNKS + 1, deadline_s=left),
-                caller, until)  # fmt: skip
+            with self._admitted(caller) as work:
+                hits = await self._index(
+                    lambda left: self.target.chunks(name, document_id, filters, _MOST_CHUNKS + 1, deadline_s=left),
+                    work, until)  # fmt: skip
         except TargetError as error:
             raise _refusal(error) from error
         own(hits, caller)
@@ -211,30 +222,36 @@ class Searcher:
         spent.embed_s = time.monotonic() - began
         return vector[None, :]
 
-    async def _index(self, ask: Callable[[float], Found], caller: Caller, until: float) -> Found:
-        """What ``ask`` gets from the index, in a thread, within the deadline and the limits."""
-        admitted = self.admission.enter(caller.tenant)
-        began, dropped = time.monotonic(), True
+    @contextmanager
+    def _admitted(self, caller: Caller) -> Iterator[_Work]:
+        """One of those that may work at once, from embedding to the index's answer."""
+        admitted, work, began = self.admission.enter(caller.tenant), _Work(), time.monotonic()
         try:
-            self.breaker.before()
-        except BaseException:
-            admitted.leave(seconds=None, dropped=False)
+            yield work
+        except Refusal as refusal:
+            work.dropped = work.dropped or refusal.code == "deadline"
             raise
-        sound = False
+        finally:
+            seconds = time.monotonic() - began if work.answered else None
+            admitted.leave(seconds=seconds, dropped=work.dropped)
+
+    async def _index(self, ask: Callable[[float], Found], work: _Work, until: float) -> Found:
+        """What ``ask`` gets from the index, in a thread, within the deadline."""
+        self.breaker.before()
+        sound: bool | None = False
         try:
             found = await _within(self._thread(lambda: ask(until - time.monotonic())), until)
-            sound, dropped = True, False
+            sound = work.answered = True
             return found
         except QueryRefused:
-            sound, dropped = True, False
+            sound = None  # it was not asked
             raise
         except TargetError as error:
-            sound = isinstance(error, NoGeneration) or _is_question(error)
-            dropped = not sound
+            sound = isinstance(error, NoGeneration) or _is_answer(error)
+            work.dropped = not (isinstance(error, NoGeneration) or _is_question(error))
             raise
         finally:
             self.breaker.after(sound)
-            admitted.leave(seconds=time.monotonic() - began, dropped=dropped)
 
     async def _again(
         self, asked: SearchRequest, caller: Caller, spent: Spent, generation: str, error: TargetError
@@ -326,6 +343,12 @@ def _is_question(error: TargetError) -> bool:
     """Whether the index says that the question is at fault: of more words than it takes, for one."""
     failure = getattr(error, "failure", None)
     return failure is not None and failure.status == 400
+
+
+def _is_answer(error: TargetError) -> bool:
+    """Whether the index is there, if only to say that the question is at fault or that it has too much to do."""
+    failure = getattr(error, "failure", None)
+    return failure is not None and failure.status in (400, 429)
 
 
 def _refusal(error: TargetError) -> Refusal:
