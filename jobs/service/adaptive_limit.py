@@ -18,7 +18,7 @@ _LEAST_REQUESTS, _MOST_REQUESTS = 24, 240
 _FEW_REQUESTS = 10
 _BOUND = 2_000  # of what is kept
 _LEFT_OUT = 16  # one of so many
-_PROBE_S, _LONGEST_PROBE_S = 1.0, 16.0
+_PROBE_S, _LONGEST_NOISY_S, _LONGEST_PROBE_S = 1.0, 4.0, 16.0
 _MUCH = 0.7
 _HELPS = 0.6  # half of the limit would leave half of a queue
 _NEVER = (0.0, math.inf)
@@ -165,6 +165,7 @@ class AdaptiveLimit:
         usual = not (slower or mistaken) and took_s + error_s > _ABOUT * self._unhurried_s
         self._unhurried_s += max(weight, 0.5 if mistaken else 0.0) * (took_s - self._unhurried_s)
         self._steep = self._steep or slower
-        self._probe_gap_s = min(_LONGEST_PROBE_S, self._probe_gap_s * 2) if usual else _PROBE_S
+        longest_s = _LONGEST_PROBE_S if error_s < 2 * _NOISY * took_s else _LONGEST_NOISY_S
+        self._probe_gap_s = min(longest_s, self._probe_gap_s * 2) if usual else _PROBE_S
         self._probing, self._probe_at, self._doubtful = False, now + self._probe_gap_s, False
         self._shrunk_from = _NEVER

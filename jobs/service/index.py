@@ -104,20 +104,21 @@ class Index:
             QueryRefused, TargetError: as ``call`` does.
         """
         self.breaker.before()
-        began, sound = time.monotonic(), False
+        began, asked.dropped = time.monotonic(), True
+        sound: bool | None = False
         try:
             found = await within(self.thread(lambda: call(until - time.monotonic())), until)
-            sound = True
+            sound, asked.dropped, asked.seconds = True, False, time.monotonic() - began
             return found
-        except QueryRefused:
-            sound = True
+        except QueryRefused:  # before anything was sent
+            sound, asked.dropped = None, False
             raise
         except TargetError as error:
-            sound = isinstance(error, NoGeneration) or blames_question(error)
+            absent = isinstance(error, NoGeneration)
+            sound, asked.dropped = absent or _is_answer(error), not (absent or blames_question(error))
             raise
         finally:
             self.breaker.after(sound)
-            asked.seconds, asked.dropped = time.monotonic() - began, not sound
 
     def thread(self, call: Callable[[], Found]) -> Awaitable[Found]:
         return asyncio.get_running_loop().run_in_executor(self.threads, call)
@@ -137,6 +138,12 @@ def blames_question(error: TargetError) -> bool:
     """Whether the index says that the question is at fault: of more words than it takes, for one."""
     failure = getattr(error, "failure", None)
     return failure is not None and failure.status == 400
+
+
+def _is_answer(error: TargetError) -> bool:
+    """Whether the index is there, if only to say that the question is at fault or that it has too much to do."""
+    failure = getattr(error, "failure", None)
+    return failure is not None and failure.status in (400, 429)
 
 
 def refusal_of(error: TargetError) -> Refusal:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -33,7 +34,7 @@ from tests.service.load import NUMBER, Answer, loaded
 from tests.service.served import Served, served, tenants_conf
 
 PER_S = 50.0
-OVERSHOOT_S, OPENS_S, CLOSES_S = 0.1, 2.0, 5.0
+OVERSHOOT_S, OPENS_S, CLOSES_S, ENDS_S = 0.1, 2.0, 5.0, 3.0
 QUESTION = {"query": f"wagons in the steam yard {NUMBER}", "mode": "lexical", "k": 10}
 _LOOKS_PER_S = 20
 _SETTLE_S = 1.0  # after a start and after the circuit has closed
@@ -82,6 +83,9 @@ class Circuit:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
         self._over.set()
         self._thread.join()
 
@@ -208,6 +212,22 @@ def dead(folder: Path, conf: Path, node: Node, *, deadline_s: float, lasts_s: fl
     return found
 
 
+def end_while_hanging(folder: Path, conf: Path, node: Node, *, deadline_s: float) -> float:
+    """Seconds from SIGTERM to exit code 0, with requests under way and the index hanging."""
+    with asked(conf, node.url, deadline_s, folder) as (service, circuit, _):
+        node.freeze()
+        try:
+            circuit.wait_until(True, 5.0)
+            time.sleep(1.5)  # whatever else asks the index hangs as well
+            circuit.stop()
+            began = time.monotonic()
+            service.process.send_signal(signal.SIGTERM)
+            assert service.process.wait(90) == 0
+            return round(time.monotonic() - began, 2)
+        finally:
+            node.thaw()
+
+
 def _until_it_answers(node: Node) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -240,12 +260,15 @@ def main() -> int:
                 each(folder, conf, node, deadline_s=arguments.deadline, lasts_s=arguments.seconds)
                 for each in (slow, hanging, dead)
             ]
+            ends_s = end_while_hanging(folder, conf, node, deadline_s=arguments.deadline)
             delete_indices(node.url, "outage-")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     misses = [miss for each in found for miss in each.misses]
+    if ends_s > arguments.deadline + ENDS_S:
+        misses.append(f"it ends in {ENDS_S:g} s beyond the deadline while the index hangs")
     figures: dict[str, Any] = {"deadline_s": arguments.deadline, "asked_per_s": PER_S, "lasts_s": arguments.seconds,
-                               "outages": [asdict(each) for each in found], "misses": misses}  # fmt: skip
+                               "outages": [asdict(each) for each in found], "ends_while_hanging_s": ends_s, "misses": misses}  # fmt: skip
     print(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode())
     print(f"written to {write_results('outage', figures)}")
     return 1 if misses else 0
