@@ -30,7 +30,7 @@ def must_be_sound(result: Rolling) -> None:
         (5.0, 200, (OLDER,), K, ""),
         (11.3, 200, (OLDER,), K, ""),  # it had not yet looked
         (10.5, 200, (NEWER,), K, ""),
-        (12.5, 200, (OLDER,), K, "stale"),
+        (12.6, 200, (OLDER,), K, "stale"),
         (5.0, 200, (NEWER,), K, "stale"),
         (25.0, 200, (NEWER,), K, "stale"),
         (25.0, 200, (NEWER, OLDER), K, "mixed"),
