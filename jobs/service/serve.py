@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import gc
+import logging
+import os
 import socket
+import sys
+import threading
+import time
 
 import uvicorn
 
@@ -17,6 +22,8 @@ from jobs.service.front import Front
 from jobs.service.service import Service
 from jobs.service.settings import ServeSettings
 from pipelines.errors import SettingsError
+
+_THREADS_END_S = 1.0
 
 
 def serve(service: Service, settings: ServeSettings, bound: socket.socket, tenant: str | None) -> None:
@@ -41,6 +48,20 @@ def serve(service: Service, settings: ServeSettings, bound: socket.socket, tenan
         gc.unfreeze()
         bound.close()
         gatekeeper.close()
+    _leave_what_hangs()
+
+
+def _leave_what_hangs() -> None:
+    """Python waits for its threads, and one that asks an index that hangs would keep the process for minutes."""
+    until = time.monotonic() + _THREADS_END_S
+    for thread in threading.enumerate():
+        if thread is threading.current_thread() or thread.daemon:
+            continue
+        thread.join(max(0.0, until - time.monotonic()))
+        if thread.is_alive():
+            logging.shutdown()
+            sys.stderr.flush()
+            os._exit(0)
 
 
 def must_be_closed_to_others(settings: ServeSettings, host: str) -> None:

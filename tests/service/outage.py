@@ -37,7 +37,8 @@ PER_S = 50.0
 OVERSHOOT_S, OPENS_S, CLOSES_S, ENDS_S = 0.1, 2.0, 5.0, 3.0
 QUESTION = {"query": f"wagons in the steam yard {NUMBER}", "mode": "lexical", "k": 10}
 _LOOKS_PER_S = 20
-_SETTLE_S = 1.0  # after a start and after the circuit has closed
+_SETTLE_S = 1.0
+_WARM_S = 2.5  # after the circuit has closed: a node that was started anew answers its first searches slowly
 
 
 @dataclass
@@ -132,7 +133,7 @@ def one_outage(
     end()
     over = time.monotonic()
     circuit.wait_until(False, CLOSES_S + 1)
-    time.sleep(2.0)
+    time.sleep(_WARM_S + 1.5)
     found = Outage(kind, circuit.when(True, began) - began, max(0.0, circuit.when(False, over - 0.5) - over))
     return found, began, over
 
@@ -145,9 +146,9 @@ def judge(
     first = min(each.due for each in answers) + _SETTLE_S
     found.statuses_before = _statuses([each for each in answers if each.sent > first and each.answered < began])
     found.statuses = _statuses([each for each in answers if each.answered >= began and each.sent <= closed])
-    found.statuses_after = _statuses([each for each in answers if each.sent > closed + _SETTLE_S])
+    found.statuses_after = _statuses([each for each in answers if each.sent > closed + _WARM_S])
     found.refused_after_it_closed = sum(
-        closed < each.sent <= closed + _SETTLE_S and each.status != 200 for each in answers
+        closed < each.sent <= closed + _WARM_S and each.status != 200 for each in answers
     )
     found.overshoot_ms = round(1000 * max(each.answered - each.sent - deadline_s for each in answers), 1)
     found.limits = {
