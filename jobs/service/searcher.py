@@ -25,7 +25,6 @@ from pipelines.space import Space
 from pipelines.targets.filters import equals
 from pipelines.targets.target import Hit, Meta
 
-_TOO_SLOW = ("timeout", "search_timed_out")
 _MOST_CHUNKS = 500  # of a document that is shown
 
 
