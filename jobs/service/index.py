@@ -20,6 +20,8 @@ from pipelines.targets.target import Hit, IndexTarget, Query
 
 Found = TypeVar("Found")
 
+_TOO_SLOW = ("timeout", "search_timed_out")
+
 
 @dataclass(slots=True)
 class Spent:
@@ -114,8 +116,7 @@ class Index:
             sound, asked.dropped = None, False
             raise
         except TargetError as error:
-            absent = isinstance(error, NoGeneration)
-            sound, asked.dropped = absent or _is_answer(error), not (absent or blames_question(error))
+            sound, asked.dropped = isinstance(error, NoGeneration) or _is_answer(error), _is_overload(error)
             raise
         finally:
             self.breaker.after(sound)
@@ -144,6 +145,12 @@ def _is_answer(error: TargetError) -> bool:
     """Whether the index is there, if only to say that the question is at fault or that it has too much to do."""
     failure = getattr(error, "failure", None)
     return failure is not None and failure.status in (400, 429)
+
+
+def _is_overload(error: TargetError) -> bool:
+    """Whether less at once would help: an index that is away, or fails, is no overload."""
+    failure = getattr(error, "failure", None)
+    return failure is not None and (failure.status == 429 or failure.type in _TOO_SLOW)
 
 
 def refusal_of(error: TargetError) -> Refusal:

@@ -25,7 +25,6 @@ from pipelines.space import Space
 from pipelines.targets.filters import equals
 from pipelines.targets.target import Hit, Meta
 
-_TOO_SLOW = ("timeout", "search_timed_out")
 _MOST_CHUNKS = 500  # of a document that is shown
 
 
@@ -51,7 +50,10 @@ class Searcher:
     _named: dict[str, Meta] = field(default_factory=dict)
 
     async def search(self, asked: SearchRequest, caller: Caller, spent: Spent) -> Answer:
-        until, depth = time.monotonic() + self.limits.deadline_s, self.limits.depth
+        return await self._search(asked, caller, spent, time.monotonic() + self.limits.deadline_s)
+
+    async def _search(self, asked: SearchRequest, caller: Caller, spent: Spent, until: float) -> Answer:
+        depth = self.limits.depth
         filters = filters_for(caller, filters_of(asked))
         must_be_small(asked, filters, self.limits)
         question = digest_of_question(asked, caller)
@@ -76,7 +78,7 @@ class Searcher:
             with self.index.admitted(caller.tenant, kept=self.answers.has(key)) as took:
                 (hits, more), spent.cached = await within(self.answers.get(key, ask), until)
         except TargetError as error:
-            return await self._again(asked, caller, spent, generation, error)
+            return await self._again(asked, caller, spent, until, generation, error)
         own(hits, caller)
         spent.hits = len(hits)
         end = how.skip + len(hits)
@@ -159,19 +161,19 @@ class Searcher:
         spent.embed_s = time.monotonic() - began
         return vector[None, :]
 
-    async def _again(self, asked: SearchRequest, caller: Caller, spent: Spent, generation: str, error: TargetError,
-                     ) -> Answer:  # fmt: skip
+    async def _again(self, asked: SearchRequest, caller: Caller, spent: Spent, until: float, generation: str,
+                     error: TargetError) -> Answer:  # fmt: skip
         """A generation may have been dropped since the last look: then another one is live, or it was named."""
         if not isinstance(error, NoGeneration):
             raise refusal_of(error) from error
         self._named.pop(generation, None)
         if asked.generation or asked.cursor:
             raise _gone(generation) from error
-        await self.follower.look()
+        await within(self.follower.look(), until)
         live = self.follower.now
         if live is None or live.name == generation:
             raise refusal_of(error) from error
-        return await self.search(asked, caller, spent)
+        return await self._search(asked, caller, spent, until)
 
 
 def _gone(generation: str) -> Refusal:

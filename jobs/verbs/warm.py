@@ -21,7 +21,7 @@ _LONGEST = 1 << 20  # characters of a line
 
 def warm(url: str, queries: Path, *, limit: int, token: str | None, quiet: bool = False) -> dict[str, Any]:
     """The most frequent ``limit`` questions of a log of JSON lines, each with ``query`` and perhaps ``mode``, ``k``,
-    ``filter``…, as the service's audit log has them. How many were asked, cached already, and refused, and their
+    ``filter``…, as the service's audit log has them, or with ``text`` alone, as in BEIR's layout. How many were asked, cached already, and refused, and their
     seconds.
 
     Raises:
@@ -71,6 +71,5 @@ def _question(line: bytes, where: str) -> dict[str, Any] | None:
         raise SettingsError(f"{where} is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise SettingsError(f'{where} is no question; write {{"query": "some words"}}')
-    if not found.get("query"):
-        return None
-    return {name: found[name] for name in _FIELDS if found.get(name) is not None}
+    query = found.get("query") or found.get("text")
+    return {**{name: found[name] for name in _FIELDS if found.get(name) is not None}, "query": query} if query else None

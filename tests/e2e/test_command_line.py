@@ -22,6 +22,7 @@ from pipelines.store import open_store
 from tests.e2e.command import COMMAND, PROJECT, backhaul, backhaul_here, environment, worker_processes
 from tests.e2e.corpora import write_conf, write_corpus, write_three_partitions
 from tests.fixtures.s3 import Bucket
+from tests.service.served import served
 
 VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 COMMANDS = {f"{verb} {name}" if name else verb: command for verb, group in VERBS.items()
@@ -48,6 +49,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["BACKHAUL_DEMO"] = kept
 
 
+SERVING = ("serve", "warm")
+
+
 def _example(verb: str) -> list[str]:
     text = " ".join((COMMANDS[verb].help or "").split())
     found = re.search(r"Example: backhaul (.*)$", text)
@@ -60,12 +64,27 @@ def test_every_verb_has_an_example_in_its_help_that_names_it(verb: str) -> None:
     assert " ".join(_example(verb)).startswith(f"{verb} ")
 
 
+def test_the_examples_of_serving_run_and_serving_ends_well(demo: Path) -> None:
+    conf = PROJECT / "conf" / "demo.yaml"
+    serving, warming = (_example(verb) for verb in SERVING)
+    assert serving[:2] == ["serve", "conf/demo.yaml"]
+    assert backhaul_here("run", conf).code == 0
+    with served(conf, log=demo / "serve.log") as service:
+        words = [str(conf) if word == "conf/demo.yaml" else word for word in warming]
+        words = [str(demo / "queries.jsonl") if word == "queries.jsonl" else word for word in words]
+        for more in ([], ["--json"]):
+            done = backhaul_here(*words, "--url", service.url, *more)
+            assert done.code == 0, done.err
+        assert done.json["refused"] == 0
+    assert service.process.returncode == 0
+
+
 @pytest.mark.timeout(280)
 def test_every_example_runs_and_every_json_parses(demo: Path) -> None:
     conf = str(PROJECT / "conf" / "demo.yaml")
     order = ["plan", "embed", "load", "verify", "repair", "release", "run", "status", "failures", "retry", "list", "query",
              "evaluate", "doctor", "key", "model pin", "model export", "model quantize", "model compare", "gc", "rollback", "drop"]  # fmt: skip
-    assert sorted(order) == sorted(COMMANDS)
+    assert sorted([*order, *SERVING]) == sorted(COMMANDS)
     other = ["--set", "index.m=8"]
     for verb in order:
         words = [{"conf/demo.yaml": conf, "CONF": conf, "queries.jsonl": str(demo / "queries.jsonl"),
@@ -101,6 +120,10 @@ def test_the_readme_commands_of_the_demo_run(demo: Path) -> None:
     commands = _readme_commands("conf/demo.yaml")
     assert len(commands) >= 4
     for words in commands:
+        if words[0] == "serve":
+            with served(Path(conf), *words[2:], log=demo / "serve.log") as service:
+                assert service.search(query="parse a date", k=3)["hits"]
+            continue
         outcome = backhaul_here(*(conf if word == "conf/demo.yaml" else word for word in words))
         assert outcome.code == 0, (words, outcome.err)
 
