@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from jobs.session import Session
 from jobs.settings import load_settings
 from pipelines.embed.backends import open_embedder
-from pipelines.search import Mode, search
+from pipelines.search import How, Mode, search
 
 K = 10
 MODES: tuple[Mode, ...] = ("lexical", "vector", "hybrid")
@@ -56,7 +56,7 @@ def live(session: Session) -> Ask:
     def ask(mode: Mode, text: str) -> tuple[list[str], int]:
         name = target.live(corpus)
         assert name is not None, "nothing is live"
-        hits = search(target, embedder, name, text, mode=mode, k=K)
+        hits = search(target, embedder, name, text, How(mode=mode, k=K))
         return [hit.metadata["lang"] for hit in hits], len(hits)
 
     return ask
