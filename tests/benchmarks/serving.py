@@ -51,8 +51,11 @@ def main() -> int:
     texts = _queries(arguments.data.resolve())
     with running_node() as node:
         values = [f"index.url={node.url}", "index.shards=1", *arguments.sets]
-        done = backhaul("run", conf, "--json", *_sets(values), timeout_s=1800)
-        assert done.code == 0, done.err
+        for verb in ("load", "verify", "release"):
+            done = backhaul(
+                verb, conf, "--json", *_sets(values), *(["--yes"] if verb == "release" else []), timeout_s=1800
+            )
+            assert done.code == 0, done.err
         with served(conf, *_sets([*values, *OFF]), log=Path(conf.parent / "serve.log")) as service:
             figures = measure(service, node.url, done.json["generation"], texts, arguments.rounds, arguments.queries)
     figures = {"rows": arguments.rows, "rounds": arguments.rounds, "service": arguments.sets, **figures}
