@@ -35,7 +35,7 @@ class Spent:
 
 
 @dataclass(slots=True)
-class Asked:
+class Took:
     """What the index took for a request in hand, threads and waiting included; None: it was not asked."""
 
     seconds: float | None = None
@@ -71,7 +71,7 @@ class Index:
     breaker: Breaker
 
     @contextmanager
-    def admitted(self, tenant: str | None, *, kept: bool = False) -> Iterator[Asked]:
+    def admitted(self, tenant: str | None, *, kept: bool = False) -> Iterator[Took]:
         """A request in hand, from before anything is computed for it: what is turned away must cost little.
 
         Args:
@@ -80,7 +80,7 @@ class Index:
         Raises:
             RateLimited, Overloaded: it is turned away.
         """
-        asked = Asked()
+        asked = Took()
         try:
             held = self.admission.enter(tenant)
         except Overloaded:
@@ -98,7 +98,7 @@ class Index:
         finally:
             held.leave(seconds=asked.seconds, dropped=asked.dropped)
 
-    async def ask(self, call: Callable[[float], Found], until: float, asked: Asked) -> Found:
+    async def ask(self, call: Callable[[float], Found], until: float, asked: Took) -> Found:
         """What ``call`` gets from the target with the seconds that are left.
 
         Raises:

@@ -38,7 +38,7 @@ OVERSHOOT_S, OPENS_S, CLOSES_S, ENDS_S = 0.1, 2.0, 5.0, 3.0
 QUESTION = {"query": f"wagons in the steam yard {NUMBER}", "mode": "lexical", "k": 10}
 _LOOKS_PER_S = 20
 _SETTLE_S = 1.0
-_WARM_S = 2.5  # after the circuit has closed: a node that was started anew answers its first searches slowly
+_WARM_S = 1.0  # after the circuit has closed: a node that was started anew answers its first searches slowly
 
 
 @dataclass

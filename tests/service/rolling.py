@@ -34,7 +34,7 @@ from tests.service.served import free_port, served
 
 K = 10
 FOLLOW_S, DEREGISTRATION_S = 0.3, 1.0
-MARGIN_S = 1.0  # for the look itself, and for asking the new generation what was asked most
+MARGIN_S = 0.5  # for the look itself, and for asking the new generation what was asked most
 BUSY_MARGIN_S = 11.0  # on a busy machine: as long as that asking may take
 _TEXTS = [f"cargo {first} {second}" for first in ("alba", "bocent", "dofel", "grapol")
           for second in ("credor", "luras", "merlim")]  # fmt: skip

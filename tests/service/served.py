@@ -16,7 +16,6 @@ from typing import Any
 
 import httpx
 import orjson
-import yaml
 
 from tests.e2e.command import backhaul_here, environment
 from tests.e2e.corpora import write_conf
@@ -62,11 +61,7 @@ def tenants_conf(folder: Path, **sections: Any) -> Path:
         "root": f"file://{folder}/root", "source": f"file://{source}", "corpus": "tenants",
         "split": {"method": "sentences", "max_tokens": 32, "overlap_tokens": 0}, "engine": {"workers": 0},
     }  # fmt: skip
-    conf = write_conf(folder / "run.yaml", **{**values, **sections})
-    plain = yaml.safe_load(conf.read_text())
-    plain["source"]["fields"] = fields
-    conf.write_text(yaml.safe_dump(plain))
-    return conf
+    return write_conf(folder / "run.yaml", fields=fields, **{**values, **sections})
 
 
 def index(conf: Path) -> None:

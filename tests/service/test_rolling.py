@@ -66,6 +66,6 @@ def test_two_rounds(tmp_path: Path, opensearch_url: str) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_fifty_rounds(tmp_path: Path, opensearch_url: str) -> None:
-    result = rolling(tmp_path, opensearch_url, rounds=50, rate=60, margin_s=BUSY_MARGIN_S)
+    result = rolling(tmp_path, opensearch_url, rounds=50, rate=60)
     print(result)
     must_be_sound(result)
