@@ -117,6 +117,20 @@ def test_rollback_finishes_the_one_that_it_goes_back_to(make: Callable[..., Run]
     assert is_restored(run, former)
 
 
+def test_a_card_that_cannot_be_written_undoes_no_release(
+    make: Callable[..., Run], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make()
+    generation = proved(run)
+    manifest = f"runs/{run.plan.run_id}/manifest.json"
+    older = json.loads(run.session.store.get(manifest).data)
+    del older["totals"]["ledger"]["by_type"]["faq"]["embedded_tokens"]  # as an older version wrote it
+    run.session.store.put(manifest, json.dumps(older).encode())
+    assert release_generation(run.session, generation, force=False)["generation"] == generation.name
+    assert run.session.target.live(run.settings.corpus) == generation.name
+    assert f"{generation.name} is released, but the card of its run could not be written" in caplog.text
+
+
 def test_nothing_that_is_set_for_loading_goes_live(make: Callable[..., Run]) -> None:
     run, newer = make(), make(ef_construction=99)
     former = proved(run)

@@ -138,7 +138,7 @@ class EmbedAnswer(BaseModel):
 class GenerationAnswer(BaseModel):
     name: str
     run_id: str
-    rows: int | None
+    rows: int | None = Field(description="chunks; null for callers of one tenant, and where the index does not count")
     live: bool
     released_at: str | None
     age_s: float | None

@@ -16,7 +16,7 @@ from jobs.service.auth import Caller
 from jobs.service.breaker import Breaker
 from jobs.service.cache import LocalCache, Once
 from jobs.service.encoder import Encoder
-from jobs.service.index import Index, Spent
+from jobs.service.index import Index, Spent, within
 from jobs.service.live import Follower, Live
 from jobs.service.metrics import Metrics
 from jobs.service.problems import Refusal
@@ -85,12 +85,18 @@ class Service:
         return ReadyAnswer(ready=not reasons, reasons=reasons, generation=live.name if live else None)
 
     async def generations(self, caller: Caller) -> GenerationsAnswer:
-        """Raises BackhaulError where the index does not answer."""
-        listed, _ = await self._lists.get("generations", self._list)
+        """How many rows there are is told to those alone who may see them all.
+
+        Raises:
+            BackhaulError: the index refuses to list them.
+            Refusal: it does not answer within the deadline.
+        """
         live, limits = self._follower.now, self._settings.limits
+        listed, _ = await within(self._lists.get("generations", self._list), time.monotonic() + limits.deadline_s)
         filters = dict(live.filters) if live else {}
         if caller.tenant is not None:
             filters.pop("tenant", None)
+            listed = [each.model_copy(update={"rows": None}) for each in listed]
         modes: list[Mode] = ["hybrid", "lexical", "vector"] if self._encoder else ["lexical"]
         return GenerationsAnswer(
             corpus=self.corpus, live=live.name if live else None, tenant=caller.tenant, filters=filters, modes=modes,

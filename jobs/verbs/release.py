@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +12,8 @@ from jobs.verbs.load import settle_load
 from pipelines.errors import SettingsError
 from pipelines.release import find_rollback, release, rollback
 from pipelines.targets.target import Generation
+
+log = logging.getLogger(__name__)
 
 
 def find_generation(session: Session, *, run_id: str | None, name: str | None) -> Generation:
@@ -30,7 +33,10 @@ def release_generation(session: Session, generation: Generation, *, force: bool)
     session.refuse_array("release")
     generation = settle_load(session, generation)
     released = release(session.store, session.target, session.log, session.settings.corpus, generation, force=force)
-    write_card(session, session.plan(generation.meta.run_id))
+    try:
+        write_card(session, session.plan(generation.meta.run_id))
+    except Exception:  # the alias has moved: whatever is wrong with a page must not make that look undone
+        log.exception("%s is released, but the card of its run could not be written", generation.name)
     return asdict(released)
 
 

@@ -12,7 +12,8 @@ from tests.e2e.corpora import write_conf
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(1)><svg onload=alert(1)>\"'>&lt;b&gt;"
 ASTRAL = "🚂🚃 A wagon behind 𝔖𝔱𝔢𝔞𝔪 e\u0301ngines: 🚃 wagons, more wagons, and an axle. 東京 wagon."
-FIELDS = {"id": "id", "title": "title", "text": "text", "doc_type": "kind", "date": "day", "uri": "link",
+TENANTS = ("north", "south")  # each has a document called "ledger"
+FIELDS = {"id": "id", "title": "title", "text": "text", "doc_type": "kind", "date": "day", "uri": "link", "tenant": "owner",
           "metadata": ["lang", "source"]}  # fmt: skip
 _SUBJECTS = ("A wagon", "The yard", "Each axle", "A signal", "The points machine", "A night train", "The river bridge")
 _VERBS = ("carries", "waits for", "passes", "is weighed beside", "needs", "leaves before")
@@ -52,6 +53,8 @@ def write_documents(folder: Path, *, plain: int = 36, seed: int = 3) -> Path:
     rows += [{"id": f"attack-{number}<b id=x>", "link": link, **attack} for number, link in enumerate(links)]
     rows.append({"id": "astral", "title": "Ⓐ 🚂 astral", "text": ASTRAL, "kind": "note", "lang": "en", "source": "", "day": "2025-01-01",
                  "link": "s3://bucket/astral.txt"})  # fmt: skip
+    rows += [{"id": "ledger", "owner": tenant, "title": f"Ledger of the {tenant}", "text": f"Freight accounts of the {tenant}.",
+              "kind": "note", "lang": "en", "source": "", "day": "2025-02-01", "link": ""} for tenant in TENANTS]  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     return folder

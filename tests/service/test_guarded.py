@@ -81,7 +81,9 @@ def test_a_key_made_while_the_service_runs_sees_its_tenant_and_a_withdrawn_one_n
     secret = guarded.add("blue")
     hits = guarded.service.search(token=secret, **QUESTION)["hits"]
     with guarded.service.client(secret) as client:
-        assert client.get("/v1/generations").json()["tenant"] == "blue"
+        told = client.get("/v1/generations").json()
+        assert told["tenant"] == "blue"
+        assert [each["rows"] for each in told["generations"]] == [None]  # of all tenants
         theirs = {hit["id"] for hit in hits}
         other = {hit["id"] for hit in guarded.service.search(token=guarded.add("acme"), **QUESTION)["hits"]}
         assert theirs

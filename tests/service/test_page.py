@@ -20,7 +20,7 @@ from jobs.service.problems import Refusal
 from jobs.service.requests import GenerationAnswer, GenerationsAnswer
 from tests.e2e.command import backhaul_here
 from tests.service.browser import CHROMIUM, Visit, chromium
-from tests.service.page_corpus import ASTRAL, ATTACK, page_conf
+from tests.service.page_corpus import ASTRAL, ATTACK, TENANTS, page_conf
 from tests.service.served import Served, served
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}; `make chromium` installs it")
@@ -290,6 +290,18 @@ def test_a_document_is_read_whole_with_the_hits_chunk_in_view(visits: Visits, si
     expect(dialog).to_be_hidden()
     assert visit.focus() == chunk
     expect(page).to_have_url(re.compile("is.document_id=doc-07$"))
+
+
+def test_a_document_is_that_of_the_hits_tenant(visits: Visits) -> None:
+    page = visits("/?q=freight+accounts+ledger&mode=lexical").page
+    for tenant in TENANTS:
+        page.get_by_role("link", name=f"Ledger of the {tenant}").click()
+        page.wait_for_selector(".chunk.found")
+        expect(page.get_by_role("dialog").locator(".chunk .text")).to_have_text([f"Freight accounts of the {tenant}."])
+        page.reload()
+        page.wait_for_selector(".chunk.found")
+        expect(page.get_by_role("dialog").locator(".chunk .text")).to_have_text([f"Freight accounts of the {tenant}."])
+        page.keyboard.press("Escape")
 
 
 def test_an_address_opened_anew_shows_the_same(visits: Visits, site: Site) -> None:

@@ -9,7 +9,7 @@ const NOTHING = {
   filters: {}, // by field: [value, …] or {from, to}, as the service takes them
   pages: 1, // how often "more" was asked for, and once
   compare: null, // {mode, generation} of the other side
-  document: null, // {id, chunk, generation} that is open
+  document: null, // {id, chunk, generation, tenant} that is open
 };
 
 export function readAddress(search) {
@@ -34,7 +34,9 @@ export function readAddress(search) {
     question.compare = { mode: mode("with") ?? otherMode(question.mode), generation: parameters.get("with_generation") || null };
   }
   if (parameters.get("document")) {
-    question.document = { id: parameters.get("document"), chunk: parameters.get("chunk"), generation: parameters.get("of") };
+    question.document = {
+      id: parameters.get("document"), chunk: parameters.get("chunk"), generation: parameters.get("of"), tenant: parameters.get("by"),
+    };
   }
   return question;
 }
@@ -58,6 +60,7 @@ export function writeAddress(question) {
     put("document", question.document.id);
     put("chunk", question.document.chunk);
     put("of", question.document.generation);
+    put("by", question.document.tenant);
   }
   const written = parameters.toString();
   return written ? `?${written}` : location.pathname;

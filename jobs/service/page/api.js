@@ -17,9 +17,11 @@ export const token = kept(() => sessionStorage, "backhaul.token");
 
 export const getGenerations = (signal) => call("v1/generations", { signal });
 
-export function getDocument(id, generation, signal) {
+/** `tenant`: whose document, where the caller sees several. */
+export function getDocument(id, generation, tenant, signal) {
   const asked = new URLSearchParams({ document_id: id });
   if (generation) asked.set("generation", generation);
+  if (tenant) asked.set("tenant", tenant);
   return call(`v1/documents?${asked}`, { signal });
 }
 

@@ -149,7 +149,7 @@ function choices(side) {
   return [modes, generations, took];
 }
 
-const documentOf = (hit, side) => ({ id: hit.document_id, chunk: hit.id, generation: side.answer.generation });
+const documentOf = (hit, side) => ({ id: hit.document_id, chunk: hit.id, generation: side.answer.generation, tenant: hit.tenant });
 
 const tools = {
   problem, choices,

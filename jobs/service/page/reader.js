@@ -17,20 +17,20 @@ export function reader({ get, problem, closed }) {
   });
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // beside it
 
-  async function show({ id, chunk, generation }, hit) {
+  async function show({ id, chunk, generation, tenant }, hit) {
     controller?.abort();
     controller = new AbortController();
     const { signal } = controller;
     draw(hit?.title || id, el("p", { class: "dim", role: "status" }, "Fetching the document …"));
     if (!dialog.open) dialog.showModal();
     try {
-      const found = await get(id, generation, signal);
+      const found = await get(id, generation, tenant, signal);
       if (signal.aborted) return;
       const body = draw(found.title || found.document_id, ...contents(found, chunk, hit));
       body.querySelector(".chunk.found")?.scrollIntoView({ block: "center" });
       body.focus({ preventScroll: true });
     } catch (error) {
-      if (!signal.aborted) draw(hit?.title || id, problem(error, () => show({ id, chunk, generation }, hit)));
+      if (!signal.aborted) draw(hit?.title || id, problem(error, () => show({ id, chunk, generation, tenant }, hit)));
     }
   }
 
