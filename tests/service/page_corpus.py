@@ -56,7 +56,7 @@ def write_documents(folder: Path, *, plain: int = 36, seed: int = 3) -> Path:
     rows += [{"id": "ledger", "owner": tenant, "title": f"Ledger of the {tenant}", "text": f"Freight accounts of the {tenant}.",
               "kind": "note", "lang": "en", "source": "", "day": "2025-02-01", "link": ""} for tenant in TENANTS]  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    (folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps({"owner": "yard", **row}) + b"\n" for row in rows))
     return folder
 
 

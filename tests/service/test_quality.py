@@ -77,6 +77,7 @@ def must_be_equal(conf: Path, queries: int | None, modes: Sequence[str] = MODES)
     return found
 
 
+@pytest.mark.soak
 def test_a_part_of_scifact_on_lancedb(tmp_path: Path) -> None:
     must_be_equal(write_scifact(tmp_path, PART), ASKED, ["hybrid"])
 
