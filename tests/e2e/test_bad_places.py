@@ -159,6 +159,7 @@ def test_a_full_disk_says_so_and_with_more_room_the_same_command_ends_as_if_noth
 # Killed
 
 
+@pytest.mark.soak
 @pytest.mark.opensearch
 def test_opensearch_killed_in_the_middle_of_a_load_and_back_ends_exact(
     tmp_path: Path, private_opensearch: Node
