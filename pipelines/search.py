@@ -5,6 +5,7 @@ Hybrid is fused here unless the target does it by the same formula, so that it m
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, get_args
@@ -26,6 +27,7 @@ RANK_CONSTANT = 60
 CANDIDATES = 100
 """What each side of a fusion gives at least; so many rows are grouped by document at least."""
 
+_BARE_FROM = 2  # times as many candidates as hits
 _SIDES = ("lexical", "vector")
 _QUERIES_PER_REQUEST = 64
 
@@ -37,6 +39,9 @@ class Searched(Protocol):
     def fuses(self) -> bool: ...
 
     def search(self, name: str, queries: Sequence[Query], *, deadline_s: float | None = None) -> list[list[Hit]]: ...
+
+    def rows(self, name: str, hits: Sequence[Hit], *, with_vectors: bool = False, deadline_s: float | None = None,
+             ) -> list[Hit]: ...  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,23 +139,29 @@ def search_vectors(target: Searched, generation: str, texts: Sequence[str | None
         NoGeneration: it is absent.
         TargetError: the index could not be reached.
     """
+    until = None if deadline_s is None else time.monotonic() + deadline_s
     in_target = how.mode == "hybrid" and how.fusion == "rrf" and target.fuses
+    # Most candidates are not among the hits, and reading their rows takes longer than finding them.
+    bare = not in_target and how.depth >= _BARE_FROM * how.k
     queries = [
         query
         for row, text in enumerate(texts)
-        for query in _queries(text, None if vectors is None else vectors[row], how, in_target)
+        for query in _queries(text, None if vectors is None else vectors[row], how, in_target, bare)
     ]
     answers = [
         hits
         for start in range(0, len(queries), _QUERIES_PER_REQUEST)
-        for hits in target.search(generation, queries[start : start + _QUERIES_PER_REQUEST], deadline_s=deadline_s)
+        for hits in target.search(generation, queries[start : start + _QUERIES_PER_REQUEST], deadline_s=_left(until))
     ]
     if how.mode == "hybrid" and not in_target:
         answers = [_fused(answers[row : row + 2], how) for row in range(0, len(answers), 2)]
     rankings = (_ordered(hits) for hits in answers)
     grouped = (best_per_document(hits) if how.by_document else hits for hits in rankings)
-    return [[_placed(hit, rank, how) for rank, hit in enumerate(hits[how.skip : how.skip + how.k], start=how.skip + 1)]
-            for hits in grouped]  # fmt: skip
+    found = [[_placed(hit, rank, how) for rank, hit in enumerate(hits[how.skip : how.skip + how.k], start=how.skip + 1)]
+             for hits in grouped]  # fmt: skip
+    if not bare:
+        return found
+    return [target.rows(generation, hits, with_vectors=how.with_vectors, deadline_s=_left(until)) for hits in found]
 
 
 def fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
@@ -178,12 +189,17 @@ def best_per_document(hits: Iterable[Hit]) -> list[Hit]:
     return list(best.values())
 
 
-def _queries(text: str | None, vector: Vectors | None, how: How, in_target: bool) -> list[Query]:
+def _left(until: float | None) -> float | None:
+    """Seconds; a little always, so that the index says itself that it had none."""
+    return None if until is None else max(0.001, until - time.monotonic())
+
+
+def _queries(text: str | None, vector: Vectors | None, how: How, in_target: bool, bare: bool) -> list[Query]:
     if how.mode != "vector" and text is None:
         raise QueryRefused(f"a {how.mode} search needs a text")
     if how.mode != "lexical" and vector is None:
         raise QueryRefused(f"a {how.mode} search needs a vector")
-    asked = Query(k=how.depth, filters=how.filters, with_vectors=how.with_vectors)
+    asked = Query(k=how.depth, filters=how.filters, with_vectors=how.with_vectors, bare=bare)
     lexical, nearest = replace(asked, text=text), replace(asked, vector=vector, exact=how.exact)
     if in_target:
         return [replace(nearest, text=text)]

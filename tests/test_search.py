@@ -66,6 +66,10 @@ class TwoSides:
     def search(self, name: str, queries: Sequence[Query], *, deadline_s: float | None = None) -> list[list[Hit]]:
         return [self._sides["lexical" if query.vector is None else "vector"][: query.k] for query in queries]
 
+    def rows(self, name: str, hits: Sequence[Hit], *, with_vectors: bool = False, deadline_s: float | None = None,
+             ) -> list[Hit]:  # fmt: skip
+        return list(hits)
+
 
 def chunk_of(number: int) -> Chunk:
     document = Document(f"d{number // 2}", "u", "", "", Position("k", 0), tenant="even" if number % 2 == 0 else "odd")

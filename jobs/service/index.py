@@ -44,7 +44,7 @@ class Took:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """The target, its searches timed; what is fused here is no work of the index."""
+    """The target, its answers timed; what is fused here is no work of the index."""
 
     target: IndexTarget
     spent: Spent
@@ -57,6 +57,14 @@ class Timed:
         began = time.monotonic()
         try:
             return self.target.search(name, queries, deadline_s=deadline_s)
+        finally:
+            self.spent.index_s += time.monotonic() - began
+
+    def rows(self, name: str, hits: Sequence[Hit], *, with_vectors: bool = False, deadline_s: float | None = None,
+             ) -> list[Hit]:  # fmt: skip
+        began = time.monotonic()
+        try:
+            return self.target.rows(name, hits, with_vectors=with_vectors, deadline_s=deadline_s)
         finally:
             self.spent.index_s += time.monotonic() - began
 

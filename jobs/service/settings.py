@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobs.service.audit import AuditSettings
@@ -50,5 +52,10 @@ class ServeSettings(BaseModel):
         5.0, ge=0, description="seconds after SIGTERM in which the service still answers, while readyz says no"
     )
     drain_s: float = Field(10.0, ge=0, description="seconds then left to requests under way")
-    threads: int = Field(1, ge=1, description="threads that embed one query")
+    backend: Literal["onnx", "openvino", "torch"] | None = Field(
+        None,
+        description="computes the vectors of queries, in the same Space; null: openvino where it is installed and the run "
+        "has onnx, as it takes a third of the time, else the run's own",
+    )
+    threads: int = Field(2, ge=1, description="threads that embed one query")
     batch: int = Field(16, ge=1, le=256, description="queries that are embedded together when they come at once")

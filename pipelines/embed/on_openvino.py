@@ -35,14 +35,17 @@ _LARGE_BLOCK = 256 << 10  # bytes
 
 
 class OpenVinoRuntime:
-    """As many batches at once as threads, each on a thread of its own: they never wait for one another."""
+    """As many batches at once as ``streams``, which share the threads; None for one a thread, so that batches never wait
+    for one another. One gives the soonest answer to a single batch."""
 
-    def __init__(self, requested: RequestedMaker, model: Model, derived: Derived) -> None:
+    def __init__(
+        self, requested: RequestedMaker, model: Model, derived: Derived, *, streams: int | None = None
+    ) -> None:
         self.versions = versions("openvino", "numpy", "tokenizers")
         self.hardware = cpu_kind()
-        self.under_way = requested.threads
+        self.under_way = streams or requested.threads
         self.multiple = _MULTIPLE if model.space.max_tokens % _MULTIPLE == 0 else 1
-        self._compile = partial(_compile, derived, requested)
+        self._compile = partial(_compile, derived, requested, self.under_way)
         self._free: deque[Any] = deque()
         compiled = self._ready()
         shape = [side.get_length() if side.is_static else None for side in compiled.outputs[0].partial_shape]
@@ -90,10 +93,10 @@ def _return_what_is_freed() -> None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
-def _compile(derived: Derived, requested: RequestedMaker) -> Any:  # Any: OpenVINO's types are its own
+def _compile(derived: Derived, requested: RequestedMaker, streams: int) -> Any:  # Any: OpenVINO's types are its own
     options = {
         "INFERENCE_NUM_THREADS": requested.threads,
-        "NUM_STREAMS": requested.threads,
+        "NUM_STREAMS": streams,
         # What an int8 file leaves in floats is at most as exact as its int8; processors without bf16 take fp32 for it.
         "INFERENCE_PRECISION_HINT": "f32" if requested.precision == "fp32" else "bf16",
         "ENABLE_CPU_PINNING": False,  # several workers share the cores

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -29,7 +30,7 @@ from pipelines.targets.opensearch_index import Indices, path_of
 from pipelines.targets.opensearch_lines import Lines, delete_lines, form_for, index_lines
 from pipelines.targets.opensearch_pace import Pace
 from pipelines.targets.opensearch_scan import of_partition, scan_partition
-from pipelines.targets.opensearch_search import chunks_body, failure_in, hits_of, multi_search_body
+from pipelines.targets.opensearch_search import chunks_body, failure_in, hits_of, multi_search_body, rows_body
 from pipelines.targets.opensearch_templates import templates_on
 from pipelines.targets.opensearch_watch import Watch
 from pipelines.targets.target import Generation, Health, Hit, IndexSettings, Loaded, Meta, Query, ScannedRows
@@ -37,6 +38,7 @@ from pipelines.targets.target import Generation, Health, Hit, IndexSettings, Loa
 SEARCH_DEADLINE_S = 10.0
 _RETRIED_SHARE = 0.1  # of a deadline
 _SEARCHES = 64  # in one _msearch
+_ROWS = 1000  # in one request
 _BUCKETS = 1_000
 
 
@@ -177,6 +179,16 @@ class OpenSearchTarget:
             for start in range(0, len(queries), _SEARCHES):
                 found += self._search(name, queries[start : start + _SEARCHES], deadline_s)
         return found
+
+    def rows(self, name: str, hits: Sequence[Hit], *, with_vectors: bool = False, deadline_s: float | None = None,
+             ) -> list[Hit]:  # fmt: skip
+        rows: dict[str, Hit] = {}
+        with self._told_where_absent(name):
+            for start in range(0, len(hits), _ROWS):
+                ids = [hit.id for hit in hits[start : start + _ROWS]]
+                answer = self._ask(name, rows_body(ids, with_vectors=with_vectors), deadline_s)
+                rows.update((row.id, row) for row in hits_of(answer))
+        return [replace(row, score=hit.score, sources=hit.sources) for hit in hits if (row := rows.get(hit.id))]
 
     def filters(self, name: str) -> dict[str, str]:
         meta = self.meta(name)

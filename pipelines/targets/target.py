@@ -131,6 +131,7 @@ class Query:
     k: int = 10
     filters: tuple[Filter, ...] = ()  # by the fields of IndexTarget.filters
     with_vectors: bool = False  # of the hits; returning them can cost ten times the query
+    bare: bool = False  # hits need not bring more of their rows than id, document_id and tenant
 
 
 class Rank(NamedTuple):
@@ -143,12 +144,13 @@ class Rank(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A row of an index; higher ``score`` is better, comparable within one answer only. ``start`` and ``end`` are those of
-    its text in the document's; ``sources`` says by side (lexical, vector) how a hybrid search came to it."""
+    its text in the document's; ``sources`` says by side (lexical, vector) how a hybrid search came to it. A bare one has its
+    id, document_id, score and tenant alone."""
 
     id: str
     document_id: str
     score: float
-    text: str
+    text: str = ""
     title: str = ""
     uri: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -260,6 +262,10 @@ class IndexTarget(Protocol):
             NoGeneration: there is none of this name.
             QueryRefused: a filter is not of ``filters``, or its values not of its type.
         """
+
+    def rows(self, name: str, hits: Sequence[Hit], *, with_vectors: bool = False, deadline_s: float | None = None,
+             ) -> list[Hit]:  # fmt: skip
+        """The hits with their rows, in their order. Of bare ones those whose row is gone are left out."""
 
     def filters(self, name: str) -> dict[str, str]:
         """Type of each field that a query may filter by: keyword, number, date or boolean."""

@@ -4,7 +4,8 @@ One command: ``python -m tests.benchmarks.serving [--rows 100000] [--rounds 5]``
 their MiniLM vectors (as tests/benchmarks/loading.py has them) in a real OpenSearch node; ``backhaul serve`` in a process
 of its own with its caches off; one client that asks one thing after the other. The plain recipe is what tutorials show:
 ``SentenceTransformer.encode()`` as it stands, two searches with opensearch-py that return whole sources, reciprocal rank
-fusion in Python. Both take turns, query by query. Writes results/serving.json.
+fusion in Python. All take turns in every round, each with all of its queries at a stretch, as it would be asked if it were
+the only one; their clients stand on urllib3, as opensearch-py does. Writes results/serving.json.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import opensearchpy
 import orjson
+import urllib3
 
 from pipelines.embed.embedder import Vectors
 from tests.benchmarks.loading import embedded
@@ -66,8 +67,8 @@ def main() -> int:
 
 def measure(service: Served, url: str, generation: str, texts: list[str], rounds: int, queries: int) -> dict[str, Any]:
     plain = Plain(url, generation)
-    with service.client() as client:
-        ask = Asker(client)
+    with urllib3.PoolManager() as client:
+        ask = Asker(client, service.url)
         for text in texts[:50]:  # what is compiled and opened at first is no figure of either
             ask.hybrid(text)
             plain.hybrid(text)
@@ -78,12 +79,14 @@ def measure(service: Served, url: str, generation: str, texts: list[str], rounds
         ]
         found: dict[str, list[list[float]]] = defaultdict(list)
         for number in range(rounds):
-            one: dict[str, list[float]] = defaultdict(list)
-            for text in texts[number * queries : (number + 1) * queries]:
-                _time(one["service, hybrid"], ask.hybrid, text)
-                _time(one["plain, hybrid"], plain.hybrid, text)
-                _time(one["plain, encode"], plain.encode, text)
-                one["service, embed"].append(ask.embed_ms(text))
+            ways: dict[str, Callable[[str], float]] = {
+                "service, hybrid": _timed(ask.hybrid),
+                "plain, hybrid": _timed(plain.hybrid),
+                "service, embed": ask.embed_ms,
+                "plain, encode": _timed(plain.encode),
+            }
+            asked = texts[number * queries : (number + 1) * queries]
+            one = {name: [way(text) for text in asked] for name, way in ways.items()}
             for name, values in one.items():
                 found[name].append(values)
             print(f"round {number + 1}", {name: round(float(np.median(values)), 2) for name, values in one.items()},
@@ -110,14 +113,15 @@ def measure(service: Served, url: str, generation: str, texts: list[str], rounds
 class Asker:
     """The service's client."""
 
-    def __init__(self, client: httpx.Client) -> None:
+    def __init__(self, client: urllib3.PoolManager, url: str) -> None:
         self._client = client
+        self._url = url
 
     def hybrid(self, text: str) -> list[str]:
-        return [hit["id"] for hit in self._post("/v1/search", {"query": text, "k": K}).json()["hits"]]
+        return [hit["id"] for hit in orjson.loads(self._post("/v1/search", {"query": text, "k": K}).data)["hits"]]
 
     def embed(self, text: str) -> list[float]:
-        vector: list[float] = self._post("/v1/embed", {"texts": [text]}).json()["vectors"][0]
+        vector: list[float] = orjson.loads(self._post("/v1/embed", {"texts": [text]}).data)["vectors"][0]
         return vector
 
     def embed_ms(self, text: str) -> float:
@@ -129,9 +133,10 @@ class Asker:
         timing = _timing(self._post("/v1/search", asked))
         return timing["total"] - timing["index"]
 
-    def _post(self, path: str, body: dict[str, Any]) -> httpx.Response:
-        answer = self._client.post(path, content=orjson.dumps(body), headers={"content-type": "application/json"})
-        assert answer.status_code == 200, answer.text
+    def _post(self, path: str, body: dict[str, Any]) -> urllib3.BaseHTTPResponse:
+        headers = {"content-type": "application/json"}
+        answer = self._client.request("POST", self._url + path, body=orjson.dumps(body), headers=headers)
+        assert answer.status == 200, answer.data
         return answer
 
 
@@ -169,14 +174,19 @@ def _queries(data: Path) -> list[str]:
     return [orjson.loads(line)["text"] for line in (data / "scifact" / "queries.jsonl").read_bytes().splitlines()]
 
 
-def _timing(answer: httpx.Response) -> dict[str, float]:
+def _timing(answer: urllib3.BaseHTTPResponse) -> dict[str, float]:
     return {name: float(ms) for name, ms in re.findall(r"(\w+);dur=([\d.]+)", answer.headers["server-timing"])}
 
 
-def _time(into: list[float], call: Callable[[str], Any], text: str) -> None:
-    began = time.perf_counter()
-    call(text)
-    into.append((time.perf_counter() - began) * 1e3)
+def _timed(call: Callable[[str], Any]) -> Callable[[str], float]:
+    """Milliseconds of one call."""
+
+    def timed(text: str) -> float:
+        began = time.perf_counter()
+        call(text)
+        return (time.perf_counter() - began) * 1e3
+
+    return timed
 
 
 def _ratio(medians: dict[str, list[float]], slow: str, fast: str) -> dict[str, float]:

@@ -20,7 +20,7 @@ from pipelines.parts import part_table
 from pipelines.space import Space
 from pipelines.store import open_store
 from pipelines.targets.filters import equals
-from pipelines.targets.target import Generation, IndexTarget, Meta, Query
+from pipelines.targets.target import Generation, Hit, IndexTarget, Meta, Query, Rank
 from tests.contracts.index_targets import TARGETS, Opener
 
 DIMENSIONS = 8
@@ -347,6 +347,31 @@ class TestSearch:
         assert (hit.id, hit.document_id, hit.text, hit.title, hit.uri, hit.metadata) == (
             chunk.id, chunk.document.id, chunk.text, chunk.document.title, chunk.document.uri, chunk.document.metadata,
         )  # fmt: skip
+
+    @pytest.mark.parametrize("with_vectors", [False, True])
+    @pytest.mark.parametrize(
+        "query", [Query(text="plain"), Query(vector=VECTORS[4]), Query(vector=VECTORS[4], exact=True)]
+    )
+    def test_bare_hits_and_their_rows_are_those_of_a_search_at_once(
+        self, target: IndexTarget, loaded: str, query: Query, with_vectors: bool
+    ) -> None:
+        whole, bare = target.search(
+            loaded, [replace(query, with_vectors=with_vectors), replace(query, with_vectors=with_vectors, bare=True)]
+        )
+        assert len(whole) > 2
+        known = [(hit.id, hit.document_id, hit.tenant, hit.score) for hit in whole]
+        assert [(hit.id, hit.document_id, hit.tenant, hit.score) for hit in bare] == known
+        some = [replace(bare[n], score=float(n), sources={"lexical": Rank(n, 1.0)}) for n in (2, 0)]
+        found = target.rows(loaded, some, with_vectors=with_vectors)
+        for hit, wanted, asked in zip(found, (whole[2], whole[0]), some, strict=True):
+            assert replace(hit, vector=None) == replace(wanted, score=asked.score, sources=asked.sources, vector=None)
+            assert with_vectors == (hit.vector is not None)
+        assert target.rows(loaded, []) == []
+
+    def test_rows_that_are_gone_are_left_out(self, target: IndexTarget, loaded: str) -> None:
+        (hits,) = target.search(loaded, [Query(vector=VECTORS[4], k=3, bare=True)])
+        found = target.rows(loaded, [Hit("f" * 32, "", 1.0), *hits])
+        assert [hit.id for hit in found if hit.text] == [hit.id for hit in hits]
 
     @pytest.mark.parametrize("exact", [False, True])
     @pytest.mark.parametrize(

@@ -202,6 +202,8 @@ class TestANodeLostForGood:
         assert corpus.live() == corpus.generation()
         loss.must_not_have_embedded(corpus)
 
+
+class TestWaysBack:
     @pytest.mark.soak
     def test_with_one_before_it_the_advice_to_roll_back_works_as_well(self, corpus: Corpus, nodes: Nodes) -> None:
         whole = ("index.replicas=1", "index.ef_construction=64")

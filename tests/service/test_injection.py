@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -81,10 +82,18 @@ def spied(opensearch_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def searches_of(seen: list[Request], generation: str) -> list[list[Any]]:
-    """The bodies of each _msearch since the last look, each of which asks this generation alone."""
+    """The bodies of each _msearch since the last look. Everything asks this generation alone, and what is no search asks
+    for the rows of hits by their ids, and nothing else."""
     found = []
     for request in seen:
-        assert request.path.partition("?")[0] == f"/{generation}/_msearch"
+        path = request.path.partition("?")[0]
+        if path == f"/{generation}/_search":
+            body = orjson.loads(request.body)
+            ids = body.pop("query")["ids"].pop("values")
+            assert body.keys() == {"size", "_source", "track_total_hits", "sort"}
+            assert all(re.fullmatch("[0-9a-f]{32}", id_) for id_ in ids)
+            continue
+        assert path == f"/{generation}/_msearch"
         lines = [orjson.loads(line) for line in request.body.splitlines()]
         assert lines[::2] == [{"allow_partial_search_results": False}] * (len(lines) // 2)
         found.append(lines[1::2])
