@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from threading import local
 
-import snowballstemmer
+import Stemmer
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
 _MOST = 200  # spans of one text
@@ -15,6 +15,7 @@ _STOP = frozenset(
     re.findall(r"\w+", "a an and are as at be but by for if in into is it no not of on or such that the their then there these "
                        "they this to was will with")
 )  # fmt: skip
+_LANGUAGES = frozenset(Stemmer.algorithms())
 _stemmers = local()  # a stemmer works on one word at a time
 
 
@@ -39,9 +40,9 @@ def _words(query: str) -> list[str]:
 def stem(word: str, analyzer: str) -> str:
     """Of a word in lower case."""
     word = word.partition("'")[0].partition("\u2019")[0]
-    if analyzer not in snowballstemmer.algorithms():
+    if analyzer not in _LANGUAGES:
         return word
     stemmers = _stemmers.__dict__
     if analyzer not in stemmers:
-        stemmers[analyzer] = snowballstemmer.stemmer(analyzer)
+        stemmers[analyzer] = Stemmer.Stemmer(analyzer)
     return str(stemmers[analyzer].stemWord(word))

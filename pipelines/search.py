@@ -164,20 +164,20 @@ def search_vectors(target: Searched, generation: str, texts: Sequence[str | None
     return [target.rows(generation, hits, with_vectors=how.with_vectors, deadline_s=_left(until)) for hits in found]
 
 
-def fuse(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
+def fuse(rankings: Sequence[Sequence[Hit]], most: int | None = None) -> list[Hit]:
     """Reciprocal rank fusion: a hit scores the sum of 1 / (60 + rank) over the rankings that hold it, ranks from 1.
 
     Which ranking comes first makes no difference to scores. Hits say where each side of a hybrid search had them.
     """
-    return _summed(rankings, [[1.0 / (RANK_CONSTANT + rank) for rank in range(1, len(each) + 1)] for each in rankings])
+    worth = [[1.0 / (RANK_CONSTANT + rank) for rank in range(1, len(each) + 1)] for each in rankings]
+    return _summed(rankings, worth, most)
 
 
-def fuse_weighted(rankings: Sequence[Sequence[Hit]], weights: Sequence[float]) -> list[Hit]:
+def fuse_weighted(rankings: Sequence[Sequence[Hit]], weights: Sequence[float], most: int | None = None) -> list[Hit]:
     """A hit scores the weighted sum of its scores, each brought to [0, 1] within its ranking (min-max, as in OpenSearch's
     normalization processor); where all scores of a ranking are equal, they count as 1."""
-    return _summed(
-        rankings, [[weight * share for share in _shares(each)] for each, weight in zip(rankings, weights, strict=True)]
-    )
+    worth = [[weight * share for share in _shares(each)] for each, weight in zip(rankings, weights, strict=True)]
+    return _summed(rankings, worth, most)
 
 
 def best_per_document(hits: Iterable[Hit]) -> list[Hit]:
@@ -207,13 +207,14 @@ def _queries(text: str | None, vector: Vectors | None, how: How, in_target: bool
 
 
 def _fused(sides: Sequence[Sequence[Hit]], how: How) -> list[Hit]:
+    most = None if how.by_document else how.skip + how.k
     if how.fusion == "rrf":
-        return fuse(sides)
-    return fuse_weighted(sides, (how.lexical_weight, 1.0 - how.lexical_weight))
+        return fuse(sides, most)
+    return fuse_weighted(sides, (how.lexical_weight, 1.0 - how.lexical_weight), most)
 
 
-def _summed(rankings: Sequence[Sequence[Hit]], worth: Sequence[Sequence[float]]) -> list[Hit]:
-    """Every hit once, its score the sum of what each ranking's places are worth."""
+def _summed(rankings: Sequence[Sequence[Hit]], worth: Sequence[Sequence[float]], most: int | None) -> list[Hit]:
+    """Every hit once, or the ``most`` best, the score the sum of what each ranking's places are worth."""
     found: dict[str, Hit] = {}
     scores: dict[str, float] = {}
     sources: dict[str, dict[str, Rank]] = {}
@@ -223,7 +224,8 @@ def _summed(rankings: Sequence[Sequence[Hit]], worth: Sequence[Sequence[float]])
             scores[hit.id] = scores.get(hit.id, 0.0) + place
             if number < len(_SIDES):
                 sources.setdefault(hit.id, {})[_SIDES[number]] = Rank(rank, hit.score)
-    return _ordered(replace(hit, score=scores[id_], sources=sources.get(id_, {})) for id_, hit in found.items())
+    best = sorted(scores, key=lambda id_: (-scores[id_], id_))[:most]
+    return [replace(found[id_], score=scores[id_], sources=sources.get(id_, {})) for id_ in best]
 
 
 def _shares(ranking: Sequence[Hit]) -> list[float]:
