@@ -45,7 +45,9 @@ def open_query_embedder(settings: EmbedSettings, storage: StorageSettings | None
         backend = "openvino"
     settings = settings.model_copy(update={"threads": threads, "backend": backend or settings.backend})
     return (
-        _openvino(settings, storage, streams=1) if settings.backend == "openvino" else open_embedder(settings, storage)
+        _openvino(settings, storage, single=True)
+        if settings.backend == "openvino"
+        else open_embedder(settings, storage)
     )
 
 
@@ -99,12 +101,12 @@ def _onnx(settings: EmbedSettings, storage: StorageSettings | None) -> Embedder:
     return LocalEmbedder(model, requested, OnnxRuntime(settings.threads, model, derived))
 
 
-def _openvino(settings: EmbedSettings, storage: StorageSettings | None, *, streams: int | None = None) -> Embedder:
+def _openvino(settings: EmbedSettings, storage: StorageSettings | None, *, single: bool = False) -> Embedder:
     requested, model = requested_maker(settings, storage), _model(settings, storage)
     from pipelines.embed.on_openvino import OpenVinoRuntime  # after the checks, as importing it takes a second
 
     derived = resolve_derived(settings.derived, model, storage)
-    return LocalEmbedder(model, requested, OpenVinoRuntime(requested, model, derived, streams=streams))
+    return LocalEmbedder(model, requested, OpenVinoRuntime(requested, model, derived, single=single))
 
 
 def _torch(settings: EmbedSettings, storage: StorageSettings | None) -> Embedder:
