@@ -142,7 +142,7 @@ def search_vectors(target: Searched, generation: str, texts: Sequence[str | None
     until = None if deadline_s is None else time.monotonic() + deadline_s
     in_target = how.mode == "hybrid" and how.fusion == "rrf" and target.fuses
     # Most candidates are not among the hits, and reading their rows takes longer than finding them.
-    bare = not in_target and how.depth >= _BARE_FROM * how.k
+    bare = not in_target and not how.by_document and how.depth >= _BARE_FROM * how.k
     queries = [
         query
         for row, text in enumerate(texts)

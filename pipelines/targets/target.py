@@ -131,7 +131,7 @@ class Query:
     k: int = 10
     filters: tuple[Filter, ...] = ()  # by the fields of IndexTarget.filters
     with_vectors: bool = False  # of the hits; returning them can cost ten times the query
-    bare: bool = False  # hits need not bring more of their rows than id, document_id and tenant
+    bare: bool = False  # hits need not bring more than id and score
 
 
 class Rank(NamedTuple):
@@ -145,7 +145,7 @@ class Rank(NamedTuple):
 class Hit:
     """A row of an index; higher ``score`` is better, comparable within one answer only. ``start`` and ``end`` are those of
     its text in the document's; ``sources`` says by side (lexical, vector) how a hybrid search came to it. A bare one has its
-    id, document_id, score and tenant alone."""
+    id and score alone."""
 
     id: str
     document_id: str
