@@ -30,7 +30,7 @@ def open_embedder(settings: EmbedSettings, storage: StorageSettings | None = Non
     return _BACKENDS[settings.backend](settings, storage)
 
 
-def open_query_embedder(settings: EmbedSettings, storage: StorageSettings | None, *, threads: int,
+def open_query_embedder(settings: EmbedSettings, storage: StorageSettings | None = None, *, threads: int,
                         backend: Backend | None = None) -> Embedder:  # fmt: skip
     """The same Space for one query at a time: all ``threads`` work on one batch.
 
@@ -44,11 +44,9 @@ def open_query_embedder(settings: EmbedSettings, storage: StorageSettings | None
     if backend is None and settings.backend == "onnx" and find_spec("openvino"):
         backend = "openvino"
     settings = settings.model_copy(update={"threads": threads, "backend": backend or settings.backend})
-    return (
-        _openvino(settings, storage, single=True)
-        if settings.backend == "openvino"
-        else open_embedder(settings, storage)
-    )
+    if settings.backend == "openvino":
+        return _openvino(settings, storage, single=True)
+    return open_embedder(settings, storage)
 
 
 def open_tokenizer(settings: EmbedSettings, storage: StorageSettings | None = None) -> Tokenizer:
