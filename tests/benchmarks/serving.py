@@ -34,7 +34,7 @@ from tests.fixtures.opensearch import running_node
 from tests.service.served import Served, served
 
 VECTOR_REQUESTS = 2_000
-WARM_UPS = 3  # the node's compiler is still at work in the first thousand searches
+WARM_UPS = 8  # of all queries: the compiler of the node is at work for the first thousands of searches, and a node runs for months
 K, CANDIDATES, RANK_CONSTANT = 10, 100, 60
 BEST_FIRST = {"sort": [{"_score": "desc"}, {"id": "asc"}]}
 OFF = ["serve.cache.vectors=0", "serve.cache.results=0"]
