@@ -44,7 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--queries", type=int, default=100, help="of each round")
+    parser.add_argument("--queries", type=int, default=60, help="of each round")
     parser.add_argument("--set", action="append", default=[], dest="sets", help="of the service's run description")
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("BACKHAUL_DATA", PROJECT.parent / "shared/data"))

@@ -10,6 +10,7 @@ from tests.e2e.crash import EMBEDDERS, must_be_sound, storm
 from tests.e2e.fleets import LocalFleet
 
 
+@pytest.mark.soak
 def test_six_kills_lose_nothing_with_lancedb(tmp_path: Path) -> None:
     result = storm(tmp_path, LocalFleet(), seed=7, kills=6, objects=12, documents=160, rows_per_part=16)
     must_be_sound(result, 6)

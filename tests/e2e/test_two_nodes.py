@@ -118,6 +118,7 @@ def load_while_it_restarts(corpus: Corpus, nodes: Nodes, moment: Asked, nth: int
     corpus.must_be_exact(*sets)
 
 
+@pytest.mark.soak
 def test_a_node_killed_and_restarted_in_the_middle_of_a_load_leaves_it_exact(corpus: Corpus, nodes: Nodes) -> None:
     load_while_it_restarts(corpus, nodes, BULK, 12, "index.replicas=1")
     corpus.must("release", "index.replicas=1")

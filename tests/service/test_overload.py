@@ -11,6 +11,7 @@ from tests.service.overload import overload
 pytestmark = pytest.mark.opensearch
 
 
+@pytest.mark.soak
 def test_five_times_of_what_it_can_for_a_moment(tmp_path: Path, opensearch_url: str) -> None:
     """On a busy machine figures of time say little; what is asserted here holds on any."""
     found = overload(tmp_path, opensearch_url, seconds=1.2)
