@@ -54,17 +54,19 @@ class Timed:
         return self.target.fuses
 
     def search(self, name: str, queries: Sequence[Query], *, deadline_s: float | None = None) -> list[list[Hit]]:
-        began = time.monotonic()
-        try:
+        with self._timed():
             return self.target.search(name, queries, deadline_s=deadline_s)
-        finally:
-            self.spent.index_s += time.monotonic() - began
 
     def rows(self, name: str, hits: Sequence[Hit], *, with_vectors: bool = False, deadline_s: float | None = None,
              ) -> list[Hit]:  # fmt: skip
+        with self._timed():
+            return self.target.rows(name, hits, with_vectors=with_vectors, deadline_s=deadline_s)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
         began = time.monotonic()
         try:
-            return self.target.rows(name, hits, with_vectors=with_vectors, deadline_s=deadline_s)
+            yield
         finally:
             self.spent.index_s += time.monotonic() - began
 

@@ -55,7 +55,7 @@ class ServeSettings(BaseModel):
     backend: Literal["onnx", "openvino", "torch"] | None = Field(
         None,
         description="computes the vectors of queries, in the same Space; null: openvino where it is installed and the run "
-        "has onnx, as it takes a third of the time, else the run's own",
+        "has onnx, as it takes half of the time, else the run's own",
     )
     threads: int = Field(2, ge=1, description="threads that embed one query")
     batch: int = Field(16, ge=1, le=256, description="queries that are embedded together when they come at once")

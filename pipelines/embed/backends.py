@@ -35,7 +35,7 @@ def open_query_embedder(settings: EmbedSettings, storage: StorageSettings | None
     """The same Space for one query at a time: all ``threads`` work on one batch.
 
     Args:
-        backend: None for OpenVINO where it is installed and ONNX Runtime is asked for, as it takes a third of the time for
+        backend: None for OpenVINO where it is installed and ONNX Runtime is asked for, as it takes half of the time for
             a query with the same file; else that of the settings.
 
     Raises:

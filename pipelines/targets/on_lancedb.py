@@ -174,7 +174,7 @@ class LanceTarget:
 
     def rows(self, name: str, hits: Sequence[Hit], *, with_vectors: bool = False, deadline_s: float | None = None,
              ) -> list[Hit]:  # fmt: skip
-        return list(hits)  # none is bare: reading rows again takes longer than reading all of them at once
+        return list(hits)  # none is bare: it is in this process, and reads rows with the search
 
     def filters(self, name: str) -> dict[str, str]:
         return filter_types({})
