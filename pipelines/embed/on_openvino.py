@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from pipelines.embed.embedder import TokenIds, Vectors
 from pipelines.embed.hardware import cpu_kind, versions
 from pipelines.embed.models import Derived, Model
-from pipelines.embed.onnx_file import describe
+from pipelines.embed.onnx_file import OnnxFile, describe
 from pipelines.errors import SettingsError
 from pipelines.poison import is_out_of_memory
 from pipelines.space import RequestedMaker
@@ -30,14 +32,16 @@ except ImportError as missing:
 
 # For each new shape of a batch OpenVINO prepares its kernels anew.
 _MULTIPLE = 16
-_MULTIPLE_OF_ONE = 8  # a single text is all that fills a batch, and what it is filled up with costs as much
+_MULTIPLE_OF_ONE = 8  # several queries at once are few: what they are filled up with costs as much as they do
+_PLANNED = (16, 24, 32, 48, 64)  # tokens; the 300 queries of SciFact and 2,000 of MedQuAD in the tests have no more
+_MOST_PLANNED = 128 << 20  # bytes of a file: each plan takes about as much memory, and a larger model gains less
 _M_MMAP_THRESHOLD = -3  # malloc.h of glibc
 _LARGE_BLOCK = 256 << 10  # bytes
 
 
 class OpenVinoRuntime:
     """As many batches at once as threads, each on a thread of its own: they never wait for one another. ``single``: one
-    batch at once, of all threads, for the soonest answer."""
+    batch at once, of all threads, for the soonest answer; a text alone by the plan for its length."""
 
     def __init__(self, requested: RequestedMaker, model: Model, derived: Derived, *, single: bool = False) -> None:
         self.versions = versions("openvino", "numpy", "tokenizers")
@@ -50,8 +54,16 @@ class OpenVinoRuntime:
         compiled = self._ready()
         shape = [side.get_length() if side.is_static else None for side in compiled.outputs[0].partial_shape]
         self._file = describe(derived, model, [wanted.get_any_name() for wanted in compiled.inputs], shape)
+        self._plans: list[_Plan] = []
+        if single and derived.file.stat().st_size <= _MOST_PLANNED and _takes_any_length(compiled):
+            self._plans = [_Plan(self._compile(tokens), self._file, tokens) for tokens in _PLANNED
+                           if tokens <= model.space.max_tokens]  # fmt: skip
 
     def submit(self, rows: Sequence[TokenIds]) -> Callable[[], Vectors]:
+        if len(rows) == 1:
+            for plan in self._plans:
+                if len(rows[0]) <= plan.tokens:
+                    return partial(plan.vectors, rows[0])
         fed = self._file.feed(rows, self.multiple)
         request = self._free.popleft()
 
@@ -82,6 +94,27 @@ class OpenVinoRuntime:
         return compiled
 
 
+class _Plan:
+    """The model for one text of at most so many tokens, its inputs and outputs allocated once. With no shape left to work
+    out a query of 20 tokens takes 2.4 ms and not 4 (MiniLM int8, two cores)."""
+
+    def __init__(self, compiled: Any, file: OnnxFile, tokens: int) -> None:
+        self.tokens = tokens
+        self._file = file
+        self._request = compiled.create_infer_request()
+        self._fed = {name: np.zeros((1, tokens), dtype=np.int64) for name in file.inputs}
+        for name, values in self._fed.items():
+            self._request.set_tensor(name, openvino.Tensor(values, shared_memory=True))
+
+    def vectors(self, row: TokenIds) -> Vectors:
+        """float32[1, dimensions]"""
+        for name, values in self._file.feed([row], self.tokens).items():
+            if name in self._fed:
+                self._fed[name][:] = values
+        self._request.infer()
+        return self._file.vectors(self._request.get_output_tensor(0).data, self._fed["attention_mask"])
+
+
 def _return_what_is_freed() -> None:
     """From now on the process gives large blocks back as it frees them.
 
@@ -93,7 +126,12 @@ def _return_what_is_freed() -> None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
-def _compile(derived: Derived, requested: RequestedMaker, *, single: bool) -> Any:  # Any: OpenVINO's types are its own
+def _takes_any_length(compiled: Any) -> bool:
+    return all(wanted.partial_shape[1].is_dynamic for wanted in compiled.inputs)
+
+
+def _compile(derived: Derived, requested: RequestedMaker, tokens: int | None = None, *, single: bool) -> Any:
+    """``tokens``: for one text filled up to so many; None: for any batch."""
     options = {
         "INFERENCE_NUM_THREADS": requested.threads,
         "NUM_STREAMS": 1 if single else requested.threads,
@@ -106,7 +144,11 @@ def _compile(derived: Derived, requested: RequestedMaker, *, single: bool) -> An
         # the cosine to fp32 of 200 queries was 0.9989 at the least so, and is 0.9993, at a fifth more time.
         options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
     try:
-        return openvino.Core().compile_model(str(derived.file), "CPU", options)
+        core = openvino.Core()
+        model = core.read_model(str(derived.file))
+        if tokens is not None:
+            model.reshape({wanted.get_any_name(): [1, tokens] for wanted in model.inputs})
+        return core.compile_model(model, "CPU", options)
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise

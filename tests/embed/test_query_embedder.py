@@ -40,6 +40,31 @@ def test_several_queries_at_once_get_the_vectors_of_each_alone() -> None:
         assert float(row @ queries.embed([text], "query")[0]) > 0.9999
 
 
+@needs_openvino
+def test_a_query_of_any_length_gets_its_vector_and_leaves_nothing_to_the_next() -> None:
+    run, queries = open_embedder(SETTINGS), open_query_embedder(SETTINGS, threads=2)
+    lengths = [70, 1, 62, 46, 30, 22, 14, 0, 63, 15, 300, 2]  # words of a token each: around every plan, and beyond
+    for text in [" ".join(["water"] * length) for length in lengths]:
+        (one,), (other,) = run.embed([text], "query"), queries.embed([text], "query")
+        assert float(one @ other) > 0.9999, text
+    first = queries.embed([TEXTS[0]], "query")
+    kept = first.copy()
+    queries.embed([TEXTS[0].replace("wagon", "river")], "query")
+    np.testing.assert_array_equal(first, kept)
+
+
+@needs_openvino
+def test_a_large_model_has_no_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.embed import on_openvino
+
+    planned = open_query_embedder(SETTINGS, threads=2)
+    monkeypatch.setattr(on_openvino, "_MOST_PLANNED", 1 << 20)
+    monkeypatch.setattr(on_openvino, "_Plan", None)
+    any_length = open_query_embedder(SETTINGS, threads=2)
+    for text in TEXTS:
+        assert float(planned.embed([text], "query")[0] @ any_length.embed([text], "query")[0]) > 0.9999
+
+
 def test_where_openvino_is_not_installed_or_not_wanted_the_run_s_own_embeds(monkeypatch: pytest.MonkeyPatch) -> None:
     named = open_query_embedder(SETTINGS, threads=1, backend="onnx")
     monkeypatch.setattr(backends, "find_spec", lambda module: None)
