@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from threading import local
 
@@ -19,27 +20,25 @@ _LANGUAGES = frozenset(Stemmer.algorithms())
 _stemmers = local()  # a stemmer works on one word at a time
 
 
-def highlights(query: str, text: str, analyzer: str = "english") -> list[tuple[int, int]]:
-    """Characters [start, end) of each word of ``text`` that has the stem of a word of ``query``, in order.
+def highlighter(query: str, analyzer: str = "english") -> Callable[[str], list[tuple[int, int]]]:
+    """Of a text the characters [start, end) of each word that has the stem of a word of ``query``, in order.
 
     Stems are Snowball's of the analyser's language; an analyser that is no language of Snowball compares whole words.
     """
-    wanted = {stem(word, analyzer) for word in _words(query)} if query else set()
-    if not wanted:
-        return []
-    found = (match.span() for match in _WORD.finditer(text) if stem(match.group().casefold(), analyzer) in wanted)
-    return [span for _, span in zip(range(_MOST), found, strict=False)]
+    words = [match.group() for match in _WORD.finditer(query)]
+    telling = [word for word in words if word.casefold() not in _STOP] or words
+    wanted = {stem(word, analyzer) for word in telling}
 
+    def highlights(text: str) -> list[tuple[int, int]]:
+        return [match.span() for match in _WORD.finditer(text) if stem(match[0], analyzer) in wanted][:_MOST]
 
-def _words(query: str) -> list[str]:
-    words = [match.group().casefold() for match in _WORD.finditer(query)]
-    return [word for word in words if word not in _STOP] or words
+    return highlights if wanted else lambda text: []
 
 
 @lru_cache(maxsize=50_000)
 def stem(word: str, analyzer: str) -> str:
-    """Of a word in lower case."""
-    word = word.partition("'")[0].partition("\u2019")[0]
+    """Of a word in whichever case."""
+    word = word.casefold().partition("'")[0].partition("\u2019")[0]
     if analyzer not in _LANGUAGES:
         return word
     stemmers = _stemmers.__dict__

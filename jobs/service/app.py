@@ -31,7 +31,7 @@ from jobs.service.searcher import Answer
 from jobs.service.service import Service
 from jobs.service.tenancy import ForeignHits
 from pipelines.errors import BackhaulError, QueryRefused
-from pipelines.highlight import highlights
+from pipelines.highlight import highlighter
 from pipelines.targets.target import Hit
 
 log = logging.getLogger(__name__)
@@ -137,16 +137,16 @@ def make_app(service: Service) -> FastAPI:
 
 
 def _spelled(answer: Answer, asked: SearchRequest, took_ms: float, analyzer: str) -> dict[str, Any]:
-    words = asked.query or "" if asked.highlight else ""
+    highlights = highlighter(asked.query or "" if asked.highlight else "", analyzer)
     return {"generation": answer.generation, "mode": asked.mode, "took_ms": round(took_ms, 3), "cursor": answer.cursor,
-            "hits": [_hit(hit, asked, words, analyzer) for hit in answer.hits]}  # fmt: skip
+            "hits": [_hit(hit, asked, highlights(hit.text)) for hit in answer.hits]}  # fmt: skip
 
 
-def _hit(hit: Hit, asked: SearchRequest, words: str, analyzer: str) -> dict[str, Any]:
+def _hit(hit: Hit, asked: SearchRequest, marked: list[tuple[int, int]]) -> dict[str, Any]:
     return {
         "id": hit.id, "document_id": hit.document_id, "score": hit.score, "text": hit.text, "title": hit.title, "uri": hit.uri,
         "metadata": hit.metadata, "tenant": hit.tenant, "doc_type": hit.doc_type, "date": hit.date, "ordinal": hit.ordinal, "start": hit.start,
-        "end": hit.end, "highlights": highlights(words, hit.text, analyzer) if words else [],
+        "end": hit.end, "highlights": marked,
         "sources": {side: {"rank": rank, "score": score} for side, (rank, score) in hit.sources.items()} if asked.explain else None,
         "vector": hit.vector,
     }  # fmt: skip

@@ -141,7 +141,7 @@ class Rank(NamedTuple):
     score: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, each takes six times as long to make, and a hybrid search makes 200
 class Hit:
     """A row of an index; higher ``score`` is better, comparable within one answer only. ``start`` and ``end`` are those of
     its text in the document's; ``sources`` says by side (lexical, vector) how a hybrid search came to it. A bare one has its
