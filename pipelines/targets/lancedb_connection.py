@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from pipelines.errors import SettingsError, TargetError
 from pipelines.storage import StorageSettings, aws_credentials
+from pipelines.targets.lancedb_import import import_lancedb
 
 # A connection to S3 holds the credentials it was made with, so it is made anew before they end.
 _RENEW_BEFORE = timedelta(minutes=5)
@@ -53,8 +54,7 @@ class Connection:
             raise TargetError(f"LanceDB at {self.uri}: {action} failed: {reason}; {_advice(reason)}") from error
 
     def _connect(self) -> Any:  # Any: lancedb is untyped at this border
-        import lancedb
-
+        lancedb = import_lancedb()
         match self._parts.scheme:
             case "file":
                 return lancedb.connect(unquote(self._parts.path))

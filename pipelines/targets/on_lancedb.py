@@ -19,6 +19,7 @@ from pipelines.releases import ReleaseLog
 from pipelines.storage import StorageSettings
 from pipelines.targets.filters import Filter, equals, filter_types
 from pipelines.targets.lancedb_connection import Connection, text_analysis
+from pipelines.targets.lancedb_import import import_lancedb
 from pipelines.targets.lancedb_indices import (
     ANN_MIN_ROWS,
     LEAST_M,
@@ -212,10 +213,8 @@ class LanceTarget:
         self._remove(name)
 
     def describe(self) -> dict[str, str]:
-        import lancedb
-
         return {
-            "target": f"LanceDB {lancedb.__version__} (embedded, one writer)",
+            "target": f"LanceDB {import_lancedb().__version__} (embedded, one writer)",
             "url": self._connection.uri,
             "tables": str(len(self._names())),
             "analyzer": self._settings.analyzer,
