@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -18,3 +19,9 @@ _LONG = ("tests/e2e/", "tests/engines/", "tests/simulation/", "tests/contracts/"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(_LONG))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays, and every full collection would walk over all of it."""
+    gc.collect()
+    gc.freeze()

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import pytest
 
 from jobs.session import PartitionsFailed
@@ -19,6 +18,7 @@ from jobs.verbs.repair import repair_generation
 from jobs.verbs.verify import must_pass, verify_run
 from pipelines.errors import GateRefused, TargetError
 from pipelines.release import release
+from pipelines.targets.lancedb_import import import_lancedb
 from pipelines.targets.target import Generation
 from tests.e2e.command import COMMAND, backhaul_here, environment
 from tests.e2e.corpora import write_three_partitions
@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def _table(run: Run, generation: Generation) -> Any:  # Any: lancedb is untyped
-    return lancedb.connect(f"{run.settings.root.removeprefix('file://')}/lancedb").open_table(generation.name)
+    return import_lancedb().connect(f"{run.settings.root.removeprefix('file://')}/lancedb").open_table(generation.name)
 
 
 def _verify(run: Run, generation: Generation) -> list[str]:
@@ -116,7 +116,7 @@ def test_a_repair_that_is_killed_leaves_no_proof_and_the_same_command_ends_it(tm
     assert backhaul_here("run", conf).code == 0
     generation = backhaul_here("list", conf, "--json").json["live"]
     folder = tmp_path / "root" / "lancedb"
-    table = lancedb.connect(str(folder)).open_table(generation)
+    table = import_lancedb().connect(str(folder)).open_table(generation)
     before = table.to_arrow().sort_by("id")
     _insert(table, 40, id="x")
     table.delete("number > 20 AND id != 'x'")
@@ -132,7 +132,7 @@ def test_a_repair_that_is_killed_leaves_no_proof_and_the_same_command_ends_it(tm
     repaired = backhaul_here("repair", conf, "--yes")
     assert repaired.code == 0, repaired.err
     assert backhaul_here("verify", conf).code == 0
-    assert lancedb.connect(str(folder)).open_table(generation).to_arrow().sort_by("id").equals(before)
+    assert import_lancedb().connect(str(folder)).open_table(generation).to_arrow().sort_by("id").equals(before)
 
 
 def test_two_repairs_at_once_do_not_collide(run: Run, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_the_command_says_what_it_did_and_what_to_type_next(tmp_path: Path) -> N
     conf = write_three_partitions(tmp_path)
     assert backhaul_here("run", conf).code == 0
     generation = backhaul_here("list", conf, "--json").json["live"]
-    table = lancedb.connect(f"{tmp_path}/root/lancedb").open_table(generation)
+    table = import_lancedb().connect(f"{tmp_path}/root/lancedb").open_table(generation)
     table.delete("number = 3")
     refused = backhaul_here("verify", conf)
     assert refused.code == 3

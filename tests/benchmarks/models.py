@@ -25,7 +25,6 @@ from pipelines.labelled import read_labelled
 from pipelines.model.agreement import Embeds, compare_labelled
 from pipelines.model.make import count_tokens
 from pipelines.model.originals import model_of
-from pipelines.model.plain import PlainEncoder
 from pipelines.model.plot import plot_agreement
 from tests.benchmarks.machine import write_results
 from tests.e2e.command import backhaul
@@ -77,6 +76,8 @@ def measure(folder: Path, *, sets: Sequence[str], ways: Sequence[str], limit: in
     made = {"fp32": _run("export", _conf(folder, data, "export"), "--sample", "100"),
             "int8": _run("quantize", _conf(folder, data, "quantize"))}  # fmt: skip
     model = model_of(EmbedSettings(), None)
+    from pipelines.model.plain import PlainEncoder  # takes seconds, and tests import this module
+
     plain = Remembered(PlainEncoder(model, 2))
     figures: dict[str, Any] = {"made": {name: found["agreement"] for name, found in made.items()}}
     for name in sets:
