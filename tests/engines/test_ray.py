@@ -62,7 +62,9 @@ class Run:
 
     def under_way(self, number: int) -> int:
         """The process that has the partition in hand."""
-        until(lambda: bool(self._begun(number)), f"partition {number} under way")
+        until(lambda: bool(self._begun(number)) or not self._thread.is_alive(), f"partition {number} under way")
+        if self._error:
+            raise self._error
         return int(self._begun(number))
 
     def _begun(self, number: int) -> str:
@@ -129,13 +131,14 @@ def test_a_partition_lost_with_its_node_is_done_on_another(
 
 
 def test_a_run_goes_on_with_those_that_have_room_says_who_waits_and_uses_a_node_that_joins(
-    ray_nodes: RayNodes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ray_nodes: RayNodes, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("jobs.engines.on_ray._PATIENCE_S", 2.0)
     (first,) = ray_nodes.exactly(1)
     with caplog.at_level(logging.WARNING):
-        run = Run(tmp_path, {0: "meet", 1: "meet"}, 4, workers=3, placement_timeout_s=4)
+        run = Run(tmp_path, {0: "meet", 1: "meet"}, 4, workers=3)  # a worker's start may take long on a busy machine
         run.under_way(0)
-        until(lambda: "are placed" in caplog.text, "a line about the others")
+        until(lambda: "1 of 3 workers are placed" in caplog.text, "a line about the others")
         second = ray_nodes.add(gpus=1)
         receipts = run.receipts()
     assert "1 of 3 workers are placed, the others start or wait for room: each asks for CPU 0, GPU 1, " in caplog.text
