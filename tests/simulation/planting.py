@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -55,34 +56,43 @@ def catch(bug: Bug, seeds: Iterable[int]) -> Catch:
     Raises:
         RuntimeError: the mutated code crashed, which proves nothing.
     """
-    source = mutated(bug)
-    _load()
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        with suppress(BaseException):
-            os.close(reading)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(_LIMIT_S)
-            answer = json.dumps(_run(bug.module, source, list(seeds)))
-            os.write(writing, answer.encode())
-        os._exit(0)
-    os.close(writing)
-    with open(reading, "rb") as pipe:
-        data = pipe.read()
-    os.waitpid(child, 0)
-    if not data:
+    order = {"module": bug.module, "source": mutated(bug), "seeds": list(seeds)}
+    server = _server()
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(json.dumps(order) + "\n")
+    server.stdin.flush()
+    value = json.loads(server.stdout.readline() or "{}")
+    if not value:
         raise RuntimeError(f"{bug.what!r}: its process ended without a word")
-    value = json.loads(data)
     if "crash" in value:
         raise RuntimeError(f"{bug.what!r}: seed {value['seed']} crashed: {value['crash']}")
     return Catch(**value)
 
 
 @cache
-def _load() -> None:
-    """What libraries load when it is first needed is loaded here, once for all children."""
-    run_schedule(0)
+def _server() -> subprocess.Popen[str]:
+    """Forks for each order. One of its own, since a fork of this process may hang: other tests have left threads in
+    it, and what they hold is held for ever in a child. It ends with its standard input, and so with this process."""
+    program = [sys.executable, "-m", __name__]
+    root = os.path.join(os.path.dirname(__file__), "..", "..")
+    return subprocess.Popen(program, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def serve() -> None:
+    """One line of answer for each line of order; an empty answer from a child that ended otherwise."""
+    run_schedule(0)  # what libraries load when it is first needed is loaded here, once for all children
+    for line in sys.stdin:
+        order = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            with suppress(BaseException):
+                signal.alarm(_LIMIT_S)
+                print(json.dumps(_run(order["module"], order["source"], order["seeds"])), flush=True)
+                os._exit(0)
+            os._exit(1)
+        if os.waitpid(child, 0)[1]:
+            print("{}", flush=True)
 
 
 def _run(module: str, source: str, seeds: Sequence[int]) -> dict[str, Any]:
@@ -125,3 +135,7 @@ class _Loader(SourceFileLoader):
 
 def _path(module: str) -> str:
     return os.path.join(os.path.dirname(__file__), "..", "..", *module.split(".")) + ".py"
+
+
+if __name__ == "__main__":
+    serve()
