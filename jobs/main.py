@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from functools import cache
 from types import FrameType
 
 import typer
@@ -34,12 +35,20 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise _Signalled
 
 
+@cache
+def _command() -> typer.core.TyperGroup:
+    """Made of the functions' signatures, once for all commands of a process (a notebook, the tests)."""
+    command = typer.main.get_command(app)
+    assert isinstance(command, typer.core.TyperGroup)
+    return command
+
+
 def run_command(arguments: Sequence[str]) -> int:
     """The exit code of one command. Every expected error ends as one message, never as a traceback."""
     conf = shlex.quote(next((word for word in arguments[1:] if word.endswith((".yaml", ".yml"))), "CONF"))
     as_json = "--json" in arguments
     try:
-        outcome = app(list(arguments) or ["--help"], prog_name="backhaul", standalone_mode=False)
+        outcome = _command()(list(arguments) or ["--help"], prog_name="backhaul", standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
     except BackhaulError as error:
         return _fail(str(error), type(error).__name__, error.exit_code, conf, as_json)

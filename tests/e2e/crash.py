@@ -154,9 +154,10 @@ class _Blows:
                     self.chance.random() < self.share_of_drivers,
                 )
                 deadline = time.monotonic() + _GIVE_UP_S
-                while driver.poll() is None and not (self.fleet.workers(driver.pid) and _count(root, marks) >= moment):
+                # The workers last: looking for them reads of every process of the machine.
+                while driver.poll() is None and not (_count(root, marks) >= moment and self.fleet.workers(driver.pid)):
                     assert time.monotonic() < deadline, f"{verb} neither worked nor ended"
-                    time.sleep(0.01)
+                    time.sleep(0.02)
                 time.sleep(jitter_s)
                 workers = self.fleet.workers(driver.pid)
                 if driver.poll() is not None or not workers:

@@ -96,7 +96,7 @@ class SparkFleet:
         return start_driver(verb, conf, part_s, **self._cluster.environment)
 
     def workers(self, driver: int) -> list[psutil.Process]:
-        return [process for executor in self._cluster.executors() for process in descendants(executor.pid)
+        return [process for worker in self._cluster.workers for process in descendants(worker)
                 if "jobs.engines.worker" in title(process)]  # fmt: skip
 
     def strike(self, driver: int, chance: random.Random) -> Blow | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +78,12 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    """One for all clients: each would read all certificates of the system."""
+    return ssl.create_default_context()
+
+
 @dataclass
 class Served:
     """``url`` without a slash at its end."""
@@ -84,7 +93,11 @@ class Served:
 
     def client(self, token: str | None = None, **options: Any) -> httpx.Client:
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, **options)
+        return httpx.Client(**{"base_url": self.url, "headers": headers, "timeout": 30, "verify": _tls(), **options})
+
+    def get(self, path: str) -> httpx.Response:
+        with self.client() as client:
+            return client.get(path)
 
     def search(self, *, token: str | None = None, **asked: Any) -> dict[str, Any]:
         with self.client(token) as client:
@@ -124,10 +137,8 @@ def wait_until(found: Served, log: Path, *, ready: bool, within_s: float = 60) -
     path = "/readyz" if ready else "/healthz"
     while True:
         assert found.process.poll() is None, log.read_text()[-3000:]
-        try:
-            if httpx.get(found.url + path, timeout=2).status_code == 200:
+        with contextlib.suppress(httpx.TransportError):
+            if found.get(path).status_code == 200:
                 return
-        except httpx.TransportError:
-            pass
         assert time.monotonic() < deadline, log.read_text()[-3000:]
         time.sleep(0.05)

@@ -154,7 +154,7 @@ def test_no_other_spelling_of_a_path_leads_past_the_door(guarded: Guarded, path:
 def test_every_answer_has_the_security_headers_and_an_id_and_names_no_server(guarded: Guarded) -> None:
     with guarded.service.client(guarded.add("acme")) as client:
         answers = [client.get("/"), client.get("/healthz"), client.get("/nowhere"), client.post("/v1/search", json=QUESTION),
-                   client.post("/v1/search", json={}), httpx.get(f"{guarded.service.url}/v1/search"), client.get("/metrics")]  # fmt: skip
+                   client.post("/v1/search", json={}), guarded.service.get("/v1/search"), client.get("/metrics")]  # fmt: skip
     for answer in answers:
         assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
         assert answer.headers["x-content-type-options"] == "nosniff"
@@ -187,7 +187,7 @@ def test_each_request_has_its_line_and_no_line_has_a_secret(guarded: Guarded) ->
     text = guarded.audit.read_text()
     assert secret not in text
     assert not any(said in text for said in ("mine", "forged", "steam"))
-    assert "foreign_hits_total 0.0" in httpx.get(f"{guarded.service.url}/metrics").text
+    assert "foreign_hits_total 0.0" in guarded.service.get("/metrics").text
 
 
 def test_tokens_of_an_issuer_whose_keys_change_while_the_service_runs(tenants: Path, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.e2e.command import backhaul_here
@@ -21,7 +20,7 @@ def until(true: Callable[[], bool], within_s: float = 10) -> None:
 
 
 def live(service: Served) -> str | None:
-    found: str | None = httpx.get(f"{service.url}/readyz", timeout=5).json()["generation"]
+    found: str | None = service.get("/readyz").json()["generation"]
     return found
 
 
@@ -59,8 +58,8 @@ def test_another_space_is_refused_field_by_field_and_words_still_found(tmp_path:
     conf = tenants_conf(tmp_path)
     index(conf)
     with served(conf, "--set", "embed.dimensions=16", ready=False) as service:
-        until(lambda: httpx.get(f"{service.url}/readyz", timeout=5).json()["generation"] is not None)
-        ready = httpx.get(f"{service.url}/readyz", timeout=5)
+        until(lambda: service.get("/readyz").json()["generation"] is not None)
+        ready = service.get("/readyz")
         assert ready.status_code == 503
         assert "dimensions: 16 here, 32 there" in ready.json()["reasons"][0]
         with service.client() as client:
@@ -107,9 +106,9 @@ def test_a_log_of_questions_warms_a_service(tmp_path: Path, tenants: Path) -> No
         done = backhaul_here("warm", tenants, "--queries", log, "--url", service.url, "--json")
         assert done.code == 0, done.err
         assert (done.json["asked"], done.json["refused"]) == (2, 0)
-        before = httpx.get(f"{service.url}/metrics").text
+        before = service.get("/metrics").text
         service.search(query="steam", k=3)
-        after = httpx.get(f"{service.url}/metrics").text
+        after = service.get("/metrics").text
     ratio = 'backhaul_cache_hit_ratio{cache="answers"}'
     assert [line for line in before.splitlines() if line.startswith(ratio)] == [f"{ratio} 0.0"]
     assert [line for line in after.splitlines() if line.startswith(ratio)] != [f"{ratio} 0.0"]
