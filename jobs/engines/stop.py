@@ -23,6 +23,9 @@ class StopSignals:
     no signal is ever seen: whoever runs an engine in a thread ends it by closing its iterator. Notices reach it
     in any thread; they ask once, as the first signal does, and never count as the second.
 
+    Blocks may end in any order, since a forgotten iterator's ends when it is collected: one that began later keeps its
+    handlers, and a signal that then comes to an ended block goes to whom it would have come without that.
+
     ``wake`` becomes readable when a signal or a notice came, so that a wait on pipes ends at once. ``notice`` is
     what asked first.
     """
@@ -50,7 +53,8 @@ class StopSignals:
                  trace: TracebackType | None) -> None:  # fmt: skip
         if threading.current_thread() is threading.main_thread():  # a forgotten iterator may be collected elsewhere
             for number, former in self._former.items():
-                signal.signal(number, former)
+                if signal.getsignal(number) == self._handle:
+                    signal.signal(number, former)
         self._watch.__exit__(kind, error, trace)
         with self._ending:
             self.wake.close()
@@ -71,6 +75,10 @@ class StopSignals:
         os.read(self.wake.fileno(), 64)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.wake.closed:  # a later block, that has ended as well, took us for the handler to return to
+            signal.signal(number, self._former[number])
+            signal.raise_signal(number)
+            return
         again, self._signalled = self._signalled, True
         self._ask(Notice("signal", signal.Signals(number).name))
         if again:

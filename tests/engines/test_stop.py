@@ -118,6 +118,29 @@ def test_former_handlers_return(kills: Kills) -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_block_that_ends_late_leaves_a_later_one_its_handlers(kills: Kills) -> None:
+    forgotten = StopSignals(on_second=kills).__enter__()
+    with StopSignals(on_second=kills) as stop:
+        forgotten.__exit__(None, None, None)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.requested
+    assert not forgotten.requested
+
+
+def test_a_signal_to_a_block_that_has_ended_goes_to_who_had_it_before(kills: Kills) -> None:
+    heard: list[int] = []
+    former = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        forgotten = StopSignals(on_second=kills).__enter__()
+        with StopSignals(on_second=kills):
+            forgotten.__exit__(None, None, None)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert (heard, kills.count) == ([signal.SIGTERM] * 2, 0)
+
+
 def test_in_a_thread_notices_are_heard_and_signals_left_alone(kills: Kills) -> None:
     before = signal.getsignal(signal.SIGTERM)
     found: list[object] = []
