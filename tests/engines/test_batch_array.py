@@ -260,11 +260,20 @@ def test_waiting_for_a_live_child_ends_when_it_is_done(stage: Stage, held: int) 
 
 
 def test_a_signal_ends_a_child_that_waits(stage: Stage, held: int) -> None:
-    outcomes = engine(0, 2, idle_s=600).run(stage.spec(lease=LONG), partitions(2))
-    assert isinstance(next(outcomes), Done)
-    threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM]).start()
-    with pytest.raises(Interrupted, match="1 of 2 partitions ended"):
-        next(outcomes)
+    missed: list[int] = []  # by the engine; they would end the tests
+    former = signal.signal(signal.SIGTERM, lambda number, frame: missed.append(number))
+    signals = threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM])
+    try:
+        outcomes = engine(0, 2, idle_s=600).run(stage.spec(lease=LONG), partitions(2))
+        assert isinstance(next(outcomes), Done)
+        signals.start()
+        with pytest.raises(Interrupted, match="1 of 2 partitions ended"):
+            next(outcomes)
+    finally:
+        if signals.ident:
+            signals.join()
+        signal.signal(signal.SIGTERM, former)
+    assert missed == []
 
 
 def test_what_another_child_failed_at_is_spared_unless_it_is_ones_own(stage: Stage) -> None:
