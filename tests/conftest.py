@@ -35,7 +35,7 @@ class _ByFile(LoadFileScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile | None:
-    """Each file in one process, as `--dist loadfile` asks."""
+    """Each file in one process, as `--dist loadfile` asks, and those together that share something."""
     return _ByFile(config, log) if config.getoption("dist") == "loadfile" else None
 
 

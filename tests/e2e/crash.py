@@ -154,7 +154,7 @@ class _Blows:
                     self.chance.random() < self.share_of_drivers,
                 )
                 deadline = time.monotonic() + _GIVE_UP_S
-                # The workers last: looking for them reads of every process of the machine.
+                # The workers last: looking for them walks over every process of the machine.
                 while driver.poll() is None and not (_count(root, marks) >= moment and self.fleet.workers(driver.pid)):
                     assert time.monotonic() < deadline, f"{verb} neither worked nor ended"
                     time.sleep(0.02)

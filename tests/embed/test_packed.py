@@ -16,7 +16,7 @@ LENGTHS = st.lists(st.integers(1, 70), min_size=1, max_size=12).map(lambda found
 @pytest.fixture(scope="module")
 def torch() -> ModuleType:
     """Imported by the process that runs these tests, and not by all that collect them."""
-    return pytest.importorskip("torch")  # type: ignore[no-any-return]
+    return pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")

@@ -131,12 +131,11 @@ def test_a_partition_lost_with_its_node_is_done_on_another(
 
 
 def test_a_run_goes_on_with_those_that_have_room_says_who_waits_and_uses_a_node_that_joins(
-    ray_nodes: RayNodes, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ray_nodes: RayNodes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("jobs.engines.on_ray._PATIENCE_S", 2.0)
     (first,) = ray_nodes.exactly(1)
     with caplog.at_level(logging.WARNING):
-        run = Run(tmp_path, {0: "meet", 1: "meet"}, 4, workers=3)  # a worker's start may take long on a busy machine
+        run = Run(tmp_path, {0: "meet", 1: "meet"}, 4, workers=3)
         run.under_way(0)
         until(lambda: "1 of 3 workers are placed" in caplog.text, "a line about the others")
         second = ray_nodes.add(gpus=1)
